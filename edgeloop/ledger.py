@@ -1,0 +1,363 @@
+"""The ledger: what happened and what is deployed.
+
+SQLite in $EDGELOOP_HOME/ledger.db (WAL) or PostgreSQL by URL. History is append-only; what is
+deployed now is one row per model, moved in one transaction. A lease with a fencing number makes
+retraining single-flight.
+"""
+
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgeloop.errors import LedgerError
+from edgeloop.ledger_schema import migrate, tables
+from edgeloop.records import Decision, Verdict
+
+BUSY_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """A row that a person labelled."""
+
+    id: str
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A bundle that was made the one to serve."""
+
+    sequence: int
+    model: str
+    bundle_digest: str
+    path: Path
+    at: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run as the ledger tells it."""
+
+    id: str
+    model: str
+    trigger: str
+    path: str
+    dataset_digest: str
+    started_at: str
+    finished_at: str | None
+    result: str | None
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to retrain a model until it expires; a later holder has a higher fence."""
+
+    model: str
+    holder: str
+    fence: int
+
+
+def utc_now() -> str:
+    """The time now as text that sorts: 2026-11-23T03:00:00.123456+00:00."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def default_home() -> Path:
+    """$EDGELOOP_HOME, else .edgeloop in the current folder."""
+    return Path(os.environ.get("EDGELOOP_HOME", ".edgeloop")).resolve()
+
+
+class Ledger:
+    """Open with `open_ledger`."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as problem:
+            raise LedgerError(
+                f"{self._engine.url.render_as_string(hide_password=True)}: {problem}; "
+                "check that the file or server can be reached and written"
+            ) from problem
+
+    # -- labels ------------------------------------------------------------------------------
+
+    def add_labels(self, model: str, rows: Iterable[LabelledRow], source: str) -> int:
+        """Store labels; a row that is known with the same label is left alone. Returns how many
+        were new. All or none are stored."""
+        added = 0
+        with self._transaction() as connection:
+            for row in rows:
+                known = sa.select(tables.labels.c.sequence).where(
+                    tables.labels.c.model == model,
+                    tables.labels.c.row_id == row.id,
+                    tables.labels.c.label == row.label,
+                )
+                if connection.execute(known).first() is None:
+                    connection.execute(
+                        tables.labels.insert().values(
+                            model=model,
+                            row_id=row.id,
+                            text=row.text,
+                            label=row.label,
+                            source=source,
+                            at=utc_now(),
+                        )
+                    )
+                    added += 1
+        return added
+
+    def labels(self, model: str) -> tuple[list[LabelledRow], list[str]]:
+        """Rows with one label, in order of arrival, and the ids of rows whose labels disagree."""
+        query = (
+            sa.select(tables.labels)
+            .where(tables.labels.c.model == model)
+            .order_by(tables.labels.c.sequence)
+        )
+        with self._transaction() as connection:
+            found = [
+                LabelledRow(row.row_id, row.text, row.label) for row in connection.execute(query)
+            ]
+        by_id: dict[str, list[LabelledRow]] = {}
+        for row in found:
+            by_id.setdefault(row.id, []).append(row)
+        agreed = [rows[0] for rows in by_id.values() if len(rows) == 1]
+        return agreed, [row_id for row_id, rows in by_id.items() if len(rows) > 1]
+
+    # -- verdicts and decisions --------------------------------------------------------------
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        """Store a drift alarm."""
+        with self._transaction() as connection:
+            connection.execute(
+                tables.verdicts.insert().values(
+                    model=verdict.model,
+                    bundle_digest=verdict.bundle_digest,
+                    at=verdict.at,
+                    document=verdict.model_dump_json(),
+                )
+            )
+
+    def verdicts(self, model: str) -> list[Verdict]:
+        """Every drift alarm of a model, oldest first."""
+        return [Verdict.model_validate_json(d) for d in self._documents(tables.verdicts, model)]
+
+    def add_decision(self, decision: Decision) -> None:
+        """Store a decision."""
+        with self._transaction() as connection:
+            connection.execute(
+                tables.decisions.insert().values(
+                    model=decision.model,
+                    at=decision.at,
+                    action=decision.action,
+                    document=decision.model_dump_json(),
+                )
+            )
+
+    def decisions(self, model: str) -> list[Decision]:
+        """Every decision about a model, oldest first."""
+        return [Decision.model_validate_json(d) for d in self._documents(tables.decisions, model)]
+
+    def _documents(self, table: sa.Table, model: str) -> Sequence[str]:
+        query = sa.select(table.c.document).where(table.c.model == model).order_by(table.c.sequence)
+        with self._transaction() as connection:
+            return connection.execute(query).scalars().all()
+
+    # -- runs --------------------------------------------------------------------------------
+
+    def start_run(
+        self, run_id: str, model: str, trigger: str, path: Path, dataset_digest: str
+    ) -> None:
+        """Note that a run began; a run that is known is left as it is."""
+        with self._transaction() as connection:
+            known = sa.select(tables.runs.c.id).where(tables.runs.c.id == run_id)
+            if connection.execute(known).first() is None:
+                connection.execute(
+                    tables.runs.insert().values(
+                        id=run_id,
+                        model=model,
+                        trigger=trigger,
+                        path=str(path),
+                        dataset_digest=dataset_digest,
+                        started_at=utc_now(),
+                        document={},
+                    )
+                )
+
+    def finish_run(self, run_id: str, result: str, document: dict[str, Any]) -> None:
+        """Note how a run ended."""
+        with self._transaction() as connection:
+            connection.execute(
+                tables.runs.update()
+                .where(tables.runs.c.id == run_id)
+                .values(finished_at=utc_now(), result=result, document=document)
+            )
+
+    def runs(self, model: str) -> list[RunEntry]:
+        """Every run of a model, oldest first."""
+        query = (
+            sa.select(tables.runs)
+            .where(tables.runs.c.model == model)
+            .order_by(tables.runs.c.started_at)
+        )
+        with self._transaction() as connection:
+            return [RunEntry(**row._mapping) for row in connection.execute(query)]
+
+    # -- deployments -------------------------------------------------------------------------
+
+    def promote(
+        self, model: str, bundle_digest: str, path: Path, reason: str, lease: Lease | None = None
+    ) -> Deployment:
+        """Make a bundle the one to serve: history and pointer move in one transaction.
+
+        Raises LedgerError where the lease was taken over by somebody else.
+        """
+        at = utc_now()
+        with self._transaction() as connection:
+            if lease is not None:
+                self._check_fence(connection, lease)
+            sequence = connection.execute(
+                tables.deployments.insert().values(
+                    model=model, bundle_digest=bundle_digest, path=str(path), at=at, reason=reason
+                )
+            ).inserted_primary_key[0]  # type: ignore[index]
+            connection.execute(tables.deployed.delete().where(tables.deployed.c.model == model))
+            connection.execute(tables.deployed.insert().values(model=model, sequence=sequence))
+        return Deployment(sequence, model, bundle_digest, path, at, reason)
+
+    def deployed(self, model: str) -> Deployment | None:
+        """What should be served now."""
+        query = (
+            sa.select(tables.deployments)
+            .join(tables.deployed, tables.deployed.c.sequence == tables.deployments.c.sequence)
+            .where(tables.deployed.c.model == model)
+        )
+        with self._transaction() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else _deployment(row)
+
+    def deployments(self, model: str) -> list[Deployment]:
+        """Everything that was ever deployed, oldest first."""
+        query = (
+            sa.select(tables.deployments)
+            .where(tables.deployments.c.model == model)
+            .order_by(tables.deployments.c.sequence)
+        )
+        with self._transaction() as connection:
+            return [_deployment(row) for row in connection.execute(query)]
+
+    # -- lease -------------------------------------------------------------------------------
+
+    def acquire(self, model: str, seconds: float) -> Lease | None:
+        """Take the lease where nobody holds a living one; None where somebody does."""
+        now = datetime.now(UTC)
+        holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        until = (now + timedelta(seconds=seconds)).isoformat()
+        with self._transaction() as connection:
+            moved = connection.execute(
+                tables.leases.update()
+                .where(tables.leases.c.model == model, tables.leases.c.until <= now.isoformat())
+                .values(holder=holder, fence=tables.leases.c.fence + 1, until=until)
+            ).rowcount
+            if not moved:
+                known = sa.select(tables.leases.c.fence).where(tables.leases.c.model == model)
+                if connection.execute(known).first() is not None:
+                    return None
+                connection.execute(
+                    tables.leases.insert().values(model=model, holder=holder, fence=1, until=until)
+                )
+            fence = connection.execute(
+                sa.select(tables.leases.c.fence).where(tables.leases.c.model == model)
+            ).scalar_one()
+        return Lease(model, holder, fence)
+
+    def renew(self, lease: Lease, seconds: float) -> None:
+        """Hold the lease for longer. Raises LedgerError where it was taken over."""
+        until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+        with self._transaction() as connection:
+            self._check_fence(connection, lease)
+            connection.execute(
+                tables.leases.update()
+                .where(tables.leases.c.model == lease.model)
+                .values(until=until)
+            )
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back; a lease that was taken over stays with its new holder."""
+        with self._transaction() as connection:
+            connection.execute(
+                tables.leases.update()
+                .where(tables.leases.c.model == lease.model, tables.leases.c.fence == lease.fence)
+                .values(until=datetime.now(UTC).isoformat())
+            )
+
+    @staticmethod
+    def _check_fence(connection: sa.Connection, lease: Lease) -> None:
+        query = sa.select(tables.leases.c.fence).where(tables.leases.c.model == lease.model)
+        fence = connection.execute(query).scalar_one()
+        if fence != lease.fence:
+            raise LedgerError(
+                f"the lease on {lease.model} passed to another process (fence {fence}, ours "
+                f"{lease.fence}); nothing was promoted. `edgeloop history` shows what it did"
+            )
+
+
+def _deployment(row: Any) -> Deployment:
+    return Deployment(
+        row.sequence, row.model, row.bundle_digest, Path(row.path), row.at, row.reason
+    )
+
+
+def open_ledger(home: Path, url: str | None = None) -> Ledger:
+    """Open the ledger of a home folder, or of a URL ($EDGELOOP_LEDGER), and migrate it.
+
+    Raises LedgerError where it cannot be reached, written, or is from a newer edgeloop.
+    """
+    if url is None:
+        home.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{home / 'ledger.db'}"
+    try:
+        engine = _engine(url)
+        with engine.begin() as connection:
+            migrate(connection)
+    except SQLAlchemyError as problem:
+        raise LedgerError(f"{url}: the ledger does not open ({problem})") from problem
+    return Ledger(engine)
+
+
+def _engine(url: str) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    sa.event.listen(engine, "connect", _sqlite_settings)
+    sa.event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _sqlite_settings(connection: Any, _record: object) -> None:
+    """WAL lets the server read while a run writes; the driver's own BEGIN comes too late."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    """Take the write lock first: two schedulers must not both read an expired lease."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,48 @@
+"""What the server tells the drift monitor. `serve` knows the monitor only by this protocol; the
+command line puts the two together.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeloop.records import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One answered request: embedding (hidden,) float32, probabilities (classes,) float64."""
+
+    text: str
+    embedding: NDArray[np.float32]
+    probabilities: NDArray[np.float64]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverStatus:
+    """Where the drift monitor stands."""
+
+    armed: bool
+    observations: int
+    skipped: int
+    log_evidence: float
+    threshold: float
+    target_run_length: int
+    verified_run_length: float
+    alarms: int
+    alarmed: bool
+
+
+class Observer(Protocol):
+    """Watches the traffic of one bundle; called once per answered text, in order."""
+
+    def observe(self, observation: Observation) -> Verdict | None:
+        """Take one observation; a verdict is returned once, at the alarm."""
+        ...
+
+    def status(self) -> ObserverStatus:
+        """A snapshot for /metrics and /drift."""
+        ...

@@ -1,0 +1,338 @@
+"""The recipe: one YAML file that describes the whole loop, and the sole owner of defaults.
+
+Reads the file, applies `--set a.b=value`, validates once and reports every problem at once, each
+with file and key. Unknown keys are errors with a suggestion. `edgeloop check` prints the result.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from cronsim import CronSim, CronSimError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from edgeloop.errors import RecipeError
+from edgeloop.yaml12 import YamlProblem, load_yaml, parse_scalar
+
+Ratio = Field(ge=0.0, le=1.0)
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are errors, values are never coerced or changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Columns(Section):
+    """The names of the columns to read; `id` and `time` may be absent from the files."""
+
+    text: str = "text"
+    label: str = "label"
+    id: str = "id"
+    time: str = "created_at"
+
+
+class Split(Section):
+    """Shares of the rows per split; they sum to 1.
+
+    `reference` rows are never trained on: drift is measured against them and confidence is
+    calibrated on them. Where it is null, the test rows serve for that as well.
+    """
+
+    train: float = Field(0.8, gt=0.0, le=1.0)
+    validation: float = Field(0.1, gt=0.0, le=1.0)
+    reference: float | None = Field(None, gt=0.0, le=1.0)
+    test: float = Field(0.1, gt=0.0, le=1.0)
+    stratify: bool = True
+    group: str | None = None
+    time: str | None = None
+
+    def shares(self) -> dict[str, float]:
+        """Split name to share, without a reference that has none of its own."""
+        shares = {"train": self.train, "validation": self.validation, "test": self.test}
+        return shares if self.reference is None else {**shares, "reference": self.reference}
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        total = sum(self.shares().values())
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"the shares of {', '.join(self.shares())} sum to {total:g}, not to 1")
+        if self.group is not None and self.time is not None:
+            raise ValueError("group and time cannot both decide the split; set one to null")
+        return self
+
+
+class SplitFiles(Section):
+    """Files that are split already; without reference files the test rows serve as reference."""
+
+    train: tuple[Path, ...] = Field(min_length=1)
+    validation: tuple[Path, ...] = Field(min_length=1)
+    reference: tuple[Path, ...] | None = Field(None, min_length=1)
+    test: tuple[Path, ...] = Field(min_length=1)
+
+
+class Data(Section):
+    """The team's own labelled rows (csv, jsonl or parquet)."""
+
+    files: tuple[Path, ...] | SplitFiles
+    columns: Columns = Columns()
+    split: Split = Split()
+
+    @model_validator(mode="after")
+    def _some_file(self) -> Self:
+        if isinstance(self.files, tuple) and not self.files:
+            raise ValueError("files is empty; name at least one csv, jsonl or parquet file")
+        if isinstance(self.files, SplitFiles) and "split" in self.model_fields_set:
+            raise ValueError("files are split already (files.train ...); remove data.split")
+        return self
+
+
+class Lora(Section):
+    """PEFT's names (https://huggingface.co/docs/peft/package_reference/lora)."""
+
+    r: PositiveInt = 16
+    lora_alpha: PositiveInt = 32
+    lora_dropout: float = Field(0.05, ge=0.0, lt=1.0)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    use_dora: bool = False
+    use_rslora: bool = False
+
+
+class Training(Section):
+    """Hugging Face TrainingArguments' names."""
+
+    num_train_epochs: PositiveInt = 6
+    learning_rate: PositiveFloat = 1.0e-3
+    per_device_train_batch_size: PositiveInt = 16
+    warmup_ratio: float = Field(0.1, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    max_grad_norm: PositiveFloat = 1.0
+    seed: int = Field(0, ge=0, lt=2**32)
+    early_stopping_patience: PositiveInt = 2
+
+
+class Finetune(Section):
+    """How the base model is adapted."""
+
+    method: Literal["lora"] = "lora"
+    lora: Lora = Lora()
+    training: Training = Training()
+
+
+class Budget(Section):
+    """What the shipped model must keep to; `null` leaves a figure out of the contract."""
+
+    latency_p95_ms: PositiveFloat | None = None
+    size_mb: PositiveFloat | None = None
+    rss_mb: PositiveFloat | None = None
+    max_accuracy_drop: float = Field(0.02, gt=0.0, le=1.0)
+    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+
+
+CandidateKind = Literal["onnx-fp32", "onnx-int8"]
+
+
+class Compress(Section):
+    """Which candidates are made, and the budget that the chosen one must meet."""
+
+    candidates: Literal["auto"] | tuple[CandidateKind, ...] = "auto"
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _some_candidate(self) -> Self:
+        if self.candidates == ():
+            raise ValueError("candidates is empty; write auto or name at least one")
+        return self
+
+
+class Serve(Section):
+    """Limits that travel in the bundle."""
+
+    max_tokens: int = Field(128, ge=8, le=8192)
+    deadline_ms: PositiveInt = 1000
+
+
+class Monitor(Section):
+    """What the drift alarm promises, and how accurate is accurate enough."""
+
+    target_run_length: int = Field(20_000, ge=100)
+    accuracy_floor: float = Field(0.85, gt=0.0, le=1.0)
+
+
+class Retrain(Section):
+    """When the nightly job may train, and what its model must show before it is promoted."""
+
+    schedule: str | None = None
+    cooldown_hours: float = Field(6.0, ge=0.0)
+    labels_per_round: PositiveInt = 200
+    golden_margin: float = Field(0.05, gt=0.0, lt=1.0)
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_cron(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                CronSim(value, datetime.now(UTC))
+            except CronSimError as problem:
+                raise ValueError(f"{value!r} is not a cron expression ({problem})") from problem
+        return value
+
+
+class Recipe(Section):
+    """The whole document."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    task: Literal["text-classification"] = "text-classification"
+    base: str = Field(min_length=1)
+    data: Data
+    finetune: Finetune = Finetune()
+    compress: Compress = Compress()
+    serve: Serve = Serve()
+    monitor: Monitor = Monitor()
+    retrain: Retrain = Retrain()
+
+    def digest(self) -> str:
+        """SHA-256 over the resolved recipe as canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and validate a recipe. Relative data files and a relative base folder are taken from
+    the recipe's own folder.
+
+    Raises RecipeError that names every problem at once, one line each.
+    """
+    document = _read_document(path)
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(document))
+    except ValidationError as problem:
+        raise RecipeError("\n".join(_explain(path, document, problem))) from None
+    return _resolve_paths(recipe, path.parent)
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; `edgeloop init` writes one") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise RecipeError(f"{path}: cannot be read as UTF-8 text ({problem})") from None
+    try:
+        document = load_yaml(text)
+    except (YamlProblem, yaml.YAMLError) as problem:
+        raise RecipeError(f"{path}: {' '.join(str(problem).split())}") from None
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys, this is {_name(document)}")
+    return document
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    """`a.b=value`: the value is read as a YAML scalar, list or mapping."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise RecipeError(f"--set {override}: write --set key.subkey=value")
+    *parents, last = key.split(".")
+    node = document
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"--set {override}: {parent} is {_name(child)}, it has no keys")
+        node = child
+    try:
+        node[last] = parse_scalar(text)
+    except (YamlProblem, yaml.YAMLError) as problem:
+        raise RecipeError(f"--set {override}: {' '.join(str(problem).split())}") from None
+
+
+def _resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
+    def absolute(paths: Iterable[Path]) -> tuple[Path, ...]:
+        return tuple((folder / p).resolve() for p in paths)
+
+    files = recipe.data.files
+    if isinstance(files, SplitFiles):
+        resolved: Any = SplitFiles(
+            **{name: absolute(paths) for name, paths in files if paths is not None}
+        )
+    else:
+        resolved = absolute(files)
+    data = recipe.data.model_copy(update={"files": resolved})
+    base = recipe.base
+    if not base.startswith("package:") and (folder / base).is_dir():
+        base = str((folder / base).resolve())
+    return recipe.model_copy(update={"data": data, "base": base})
+
+
+def _explain(path: Path, document: Any, problem: ValidationError) -> list[str]:
+    """One line per problem: `file: key: what, which value, what to do`."""
+    said: dict[str, str] = {}
+    for error in problem.errors(include_url=False):
+        location = [str(part) for part in error["loc"] if not _is_union_tag(part)]
+        key = ".".join(location) or "recipe"
+        said[key] = f"{path}: {key}: {_say(error, location)}"
+    # A union reports every member that it tried; the deepest one is what the writer meant.
+    return [line for key, line in sorted(said.items()) if not _has_deeper(key, said)]
+
+
+def _has_deeper(key: str, said: dict[str, str]) -> bool:
+    return any(other.startswith(key + ".") for other in said)
+
+
+def _is_union_tag(part: int | str) -> bool:
+    """pydantic names the tried member of a union in the location; a reader has no use for it."""
+    return isinstance(part, str) and (
+        part.startswith(("literal[", "tuple[", "constrained-", "function-")) or part == "SplitFiles"
+    )
+
+
+def _say(error: Any, location: list[str]) -> str:
+    kind, value = error["type"], error.get("input")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+        return f"unknown key ({hint})"
+    if location == ["data", "files"]:
+        return f"write a list of files, or train, validation, reference and test, not {value!r}"
+    if kind == "missing":
+        return "is missing; the recipe must set it"
+    if kind in ("float_type", "int_type") and isinstance(value, str):
+        return f"{value!r} is text, a number is needed (remove the quotes)"
+    if isinstance(value, dict) or kind == "value_error":
+        return message
+    return f"{message}, it is {value!r}"
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location:
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if part == "files":
+            annotation = SplitFiles
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def _name(value: Any) -> str:
+    names = {list: "a list", str: "text", type(None): "empty", dict: "a mapping"}
+    return names.get(type(value), f"a {type(value).__name__}")

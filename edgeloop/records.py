@@ -1,0 +1,261 @@
+"""The documents that stages hand on. Each is one JSON file, written last, so that it exists only
+when its stage is complete; unknown or missing fields are errors when it is read back.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgeloop.errors import EdgeloopError
+
+SPLITS = ("train", "validation", "reference", "test")
+LedgerAction = Literal["wait", "label", "retrain", "roll back"]
+
+
+class Record(BaseModel):
+    """A document that crosses the disk: strict, frozen, no unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, in place. The caller makes that safe (rundir, bundle)."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises EdgeloopError where the file is missing or not such a record."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise EdgeloopError(f"{path}: there is no such record; run the stage first") from None
+        except ValidationError as problem:
+            first = problem.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "document"
+            raise EdgeloopError(
+                f"{path}: not a {cls.__name__} record ({where}: {first['msg']}); "
+                "delete the folder and run the stage again"
+            ) from None
+
+
+class FileEntry(Record):
+    """A file by its path relative to the record's folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class StageRecord(Record):
+    """What every stage writes: the digest of its inputs tells whether it must run again."""
+
+    inputs_digest: str
+    files: tuple[FileEntry, ...]
+
+
+class Dataset(StageRecord):
+    """Rows as jsonl per split (`id`, `text`, `label`), one file per name in SPLITS."""
+
+    digest: str
+    labels: tuple[str, ...]
+    rows: dict[str, int]
+    sources: tuple[FileEntry, ...]
+    reference_is_test: bool
+    warnings: tuple[str, ...]
+
+
+class Epoch(Record):
+    """One pass over the training rows."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float
+
+
+class Adapter(StageRecord):
+    """A trained adapter in PEFT's own format."""
+
+    method: str
+    base: str
+    base_digest: str
+    dataset_digest: str
+    labels: tuple[str, ...]
+    trainable_parameters: int
+    total_parameters: int
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    seed: int
+    seconds: float
+
+
+class Parity(Record):
+    """Two models on the same rows."""
+
+    rows: int
+    max_abs_difference: float
+    argmax_agreement_ratio: float
+    tolerance: float
+
+
+class MergedModel(StageRecord):
+    """A plain Hugging Face folder, and the proof that it is base plus adapter."""
+
+    base_digest: str
+    adapter_digest: str
+    dataset_digest: str
+    labels: tuple[str, ...]
+    adapter_tensors: int
+    merged_weights: int
+    copied_tensors: int
+    parity: Parity
+
+
+class Interval(Record):
+    """A figure with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Machine(Record):
+    """Where a figure was taken."""
+
+    cpu: str
+    isa: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    platform: str
+
+
+class Measurement(Record):
+    """One candidate in a process of its own: single thread, single text, real texts."""
+
+    rows: int
+    repeats: int
+    latency_p50_ms: Interval
+    latency_p95_ms: Interval
+    size_bytes: int
+    rss_bytes: int
+    cold_start_seconds: float
+
+
+class PairedDrop(Record):
+    """Accuracy of a candidate against a reference model on the same rows.
+
+    `lost` rows only the reference answers rightly, `gained` rows only the candidate;
+    drop_ratio = (lost - gained) / rows; upper_bound_ratio holds at `confidence`.
+    """
+
+    rows: int
+    reference_accuracy: float
+    candidate_accuracy: float
+    lost: int
+    gained: int
+    drop_ratio: float
+    upper_bound_ratio: float
+    confidence: float
+
+
+class Candidate(StageRecord):
+    """One compressed model with everything that was measured of it."""
+
+    kind: str
+    exporter: str
+    merged_digest: str
+    parity: Parity
+    measurement: Measurement
+    accuracy: PairedDrop
+    test_accuracy: float
+    misses: tuple[str, ...]
+
+
+class Certificate(StageRecord):
+    """The outcome of a budget: the chosen candidate, or None with what each one misses."""
+
+    budget: dict[str, float]
+    confidence: float
+    chosen: str | None
+    candidates: tuple[Candidate, ...]
+    machine: Machine
+
+
+class Reference(StageRecord):
+    """What drift is measured against; the arrays are in reference.npz."""
+
+    rows: int
+    armed: bool
+    target_run_length: int
+    verified_run_length: float
+    threshold: float
+    smallest_visible_share: float
+    reason: str
+
+
+class Manifest(Record):
+    """manifest.json of a bundle."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    task: str
+    engine: Literal["onnx"]
+    candidate: str
+    labels: tuple[str, ...]
+    max_tokens: int
+    deadline_ms: int
+    created_at: str
+    files: tuple[FileEntry, ...]
+    parents: dict[str, str]
+    measurement: Measurement
+    accuracy: PairedDrop
+    test_accuracy: float
+    budget: dict[str, float]
+    machine: Machine
+    reference: Reference
+    tool_versions: dict[str, str]
+
+
+class Movement(Record):
+    """One word or class and its share of the rows in the reference and in recent traffic."""
+
+    name: str
+    reference_ratio: float
+    recent_ratio: float
+
+
+class Verdict(Record):
+    """A drift alarm: when, on what evidence, and what moved."""
+
+    model: str
+    bundle_digest: str
+    at: str
+    observation: int
+    detector: str
+    log_evidence: float
+    threshold: float
+    parts: dict[str, float]
+    target_run_length: int
+    words: tuple[Movement, ...]
+    classes: tuple[Movement, ...]
+
+
+class Decision(Record):
+    """wait | label | retrain | roll back, with the reasons and the numbers behind them."""
+
+    model: str
+    at: str
+    action: LedgerAction
+    reasons: tuple[str, ...]
+    figures: dict[str, float]
+
+
+class Gate(Record):
+    """Champion against challenger on frozen golden rows and on fresh labelled rows."""
+
+    promoted: bool
+    reasons: tuple[str, ...]
+    golden: PairedDrop
+    fresh: PairedDrop
+    fresh_p_value: float

@@ -1,0 +1,170 @@
+"""Run folders: a stage works in a folder aside, writes its record last, and is renamed into place.
+
+runs/<recipe>-<UTC yyyymmddThhmmssZ>-<sha8>/
+    recipe.json          the resolved recipe
+    dataset/ adapter/ merged/ candidates/ reference/ bundle/     complete stages
+    .work-<stage>/       a stage under way; kept after a kill so that it can be resumed
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgeloop.errors import EdgeloopError
+from edgeloop.records import FileEntry, StageRecord
+
+RECORD_NAME = "record.json"
+INPUTS_NAME = ".inputs"
+CHUNK_BYTES = 1 << 20
+
+R = TypeVar("R", bound=StageRecord)
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, read in chunks."""
+    sha = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            sha.update(chunk)
+    return sha.hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 over plain values as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_files(folder: Path, leave_out: Iterable[str] = (RECORD_NAME,)) -> tuple[FileEntry, ...]:
+    """Every visible file below a folder with size and SHA-256, by relative path."""
+    skipped = set(leave_out)
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        relative = path.relative_to(folder)
+        if relative.as_posix() in skipped or any(part.startswith(".") for part in relative.parts):
+            continue
+        entries.append(
+            FileEntry(path=relative.as_posix(), bytes=path.stat().st_size, sha256=digest_file(path))
+        )
+    return tuple(entries)
+
+
+def digest_entries(entries: Iterable[FileEntry]) -> str:
+    """One digest for a set of files: paths and contents, not times or places."""
+    return digest_of(sorted((e.path, e.sha256) for e in entries))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_files(folder: Path) -> None:
+    """Flush every file below the folder to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write aside, flush, rename: readers see the old bytes or the new ones, never a part."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+class RunDir:
+    """One run's folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, stage: str) -> Path:
+        """Where the complete stage lies."""
+        return self.root / stage
+
+    def record(self, stage: str, record_type: type[R], inputs_digest: str) -> R | None:
+        """The stage's record where it is complete and was made from these inputs."""
+        path = self.folder(stage) / RECORD_NAME
+        if not path.exists():
+            return None
+        try:
+            record = record_type.read(path)
+        except EdgeloopError:
+            return None  # an older edgeloop wrote it: do the stage again
+        return record if record.inputs_digest == inputs_digest else None
+
+    def run_stage(
+        self,
+        stage: str,
+        record_type: type[R],
+        inputs: Mapping[str, Any],
+        work: Callable[[Path, str], R],
+    ) -> R:
+        """Do the stage, or skip it where its record says that it is done.
+
+        `inputs` is all that the result depends on. `work(folder, inputs_digest)` fills the folder
+        and returns the record. After a kill the folder of the same inputs is handed to it again.
+        """
+        inputs_digest = digest_of(dict(inputs))
+        done = self.record(stage, record_type, inputs_digest)
+        if done is not None:
+            return done
+        folder = self._work_folder(stage, inputs_digest)
+        record = work(folder, inputs_digest)
+        self._finish(stage, folder, record)
+        return record
+
+    def _work_folder(self, stage: str, inputs_digest: str) -> Path:
+        folder = self.root / f".work-{stage}"
+        mark = folder / INPUTS_NAME
+        if folder.exists() and not (mark.exists() and mark.read_text() == inputs_digest):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text(inputs_digest)
+        return folder
+
+    def _finish(self, stage: str, folder: Path, record: StageRecord) -> None:
+        final = self.folder(stage)
+        (folder / INPUTS_NAME).unlink(missing_ok=True)
+        record.write(folder / RECORD_NAME)
+        sync_files(folder)
+        stale = self.root / f".stale-{stage}"
+        shutil.rmtree(stale, ignore_errors=True)
+        if final.exists():
+            os.replace(final, stale)
+        os.replace(folder, final)
+        sync_folder(self.root)
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def open_run(home: Path, name: str, inputs: Mapping[str, Any]) -> RunDir:
+    """The run folder of exactly these inputs: the one that was begun before, or a new one."""
+    runs = home / "runs"
+    digest = digest_of(dict(inputs))
+    for candidate in sorted(runs.glob(f"{name}-*-{digest[:8]}")):
+        mark = candidate / "inputs.json"
+        if mark.exists() and digest_of(json.loads(mark.read_text())) == digest:
+            return RunDir(candidate)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    root = runs / f"{name}-{stamp}-{digest[:8]}"
+    root.mkdir(parents=True, exist_ok=True)
+    write_atomic(root / "inputs.json", json.dumps(dict(inputs), sort_keys=True, indent=2).encode())
+    return RunDir(root)
