@@ -8,21 +8,12 @@ import re
 
 NAMESPACE = "edgeloop"
 UNITS = ("seconds", "bytes", "ratio", "tokens", "observations", "rows", "info", "")
-LABELS = frozenset(
-    [
-        "model",
-        "variant",
-        "route",
-        "code",
-        "class",
-        "feature",
-        "detector",
-        "slice",
-        "reason",
-        "version",
-        "digest",
-    ]
-)
+LABELS = frozenset({"model", "variant", "route", "code", "class", "feature", "detector"}) | {
+    "slice",
+    "reason",
+    "version",
+    "digest",
+}
 
 
 def metric_name(subject: str, unit: str = "", total: bool = False) -> str:

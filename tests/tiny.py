@@ -87,7 +87,7 @@ def make_model(folder: Path, seed: int = 0, labels: tuple[str, ...] = LABELS) ->
     onnx.save(_graph(table, head), str(folder / MODEL))
 
 
-def _graph(table: np.ndarray, head: np.ndarray) -> onnx.ModelProto:  # type: ignore[type-arg]
+def _graph(table: np.ndarray, head: np.ndarray) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["tokens"]),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
