@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -52,9 +52,16 @@ class Bundle:
         return self.path / name
 
     def golden(self) -> tuple[GoldenRow, ...]:
-        """The rows that are replayed before every activation."""
-        lines = self.file(GOLDEN).read_text(encoding="utf-8").splitlines()
-        return tuple(GoldenRow.model_validate_json(line) for line in lines)
+        """The rows that are replayed before every activation.
+
+        Raises BundleError where a line is not such a row.
+        """
+        # Not splitlines(): a text may hold U+2028, which JSON leaves as it is.
+        lines = self.file(GOLDEN).read_bytes().removesuffix(b"\n").split(b"\n")
+        try:
+            return tuple(GoldenRow.model_validate_json(line) for line in lines)
+        except ValidationError as problem:
+            raise BundleError(f"{self.file(GOLDEN)}: {_first_problem(problem)}") from None
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -68,6 +75,7 @@ def open_bundle(path: Path) -> Bundle:
     problems += [f"{name} is not in the manifest" for name in NEEDED if name not in listed]
     found = {entry.path for entry in list_files(path, NOT_LISTED)}
     problems += [f"{name} lies in the folder, the manifest lacks it" for name in found - listed]
+    problems += [f"{p.relative_to(path)} is a link" for p in path.rglob("*") if p.is_symlink()]
     if problems:
         raise BundleError(
             f"{path}: the bundle is damaged: {'; '.join(sorted(problems))}. "
@@ -83,10 +91,12 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
         raise BundleError(f"{path}: no bundle here, {MANIFEST} cannot be read") from None
     try:
         document = json.loads(data)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise BundleError(f"{path}/{MANIFEST}: not JSON ({problem}); copy it again") from None
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if type(version) is not int:
+        raise BundleError(f"{path}/{MANIFEST}: no schema_version; this is not a bundle's manifest")
+    if version > SCHEMA_VERSION:
         raise BundleError(
             f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, which this edgeloop "
             "reads; upgrade edgeloop on this box"
@@ -94,23 +104,30 @@ def _read_manifest(path: Path) -> tuple[Manifest, str]:
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "document"
-        raise BundleError(f"{path}/{MANIFEST}: {where}: {first['msg']}") from None
+        raise BundleError(f"{path}/{MANIFEST}: {_first_problem(problem)}; copy it again") from None
     return manifest, hashlib.sha256(data).hexdigest()
+
+
+def _first_problem(problem: ValidationError) -> str:
+    first = problem.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "document"
+    return f"{where}: {first['msg']}"
 
 
 def _check(folder: Path, entry: FileEntry) -> list[str]:
     path = folder / entry.path
     if Path(entry.path).is_absolute() or ".." in Path(entry.path).parts:
         return [f"{entry.path} points outside the bundle"]
-    if not path.is_file():
-        return [f"{entry.path} is missing"]
-    size = path.stat().st_size
-    if size != entry.bytes:
-        return [f"{entry.path} has {size} bytes, the manifest says {entry.bytes}"]
-    if digest_file(path) != entry.sha256:
-        return [f"{entry.path} has another SHA-256 than the manifest says"]
+    try:
+        if path.is_symlink() or not path.is_file():
+            return [f"{entry.path} is missing"]
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return [f"{entry.path} has {size} bytes, the manifest says {entry.bytes}"]
+        if digest_file(path) != entry.sha256:
+            return [f"{entry.path} has another SHA-256 than the manifest says"]
+    except OSError as problem:
+        return [f"{entry.path} cannot be read ({problem.strerror})"]
     return []
 
 
@@ -119,19 +136,26 @@ def write_bundle(
     fill: Callable[[Path], None],
     manifest: Callable[[tuple[FileEntry, ...]], Manifest],
 ) -> Bundle:
-    """Let `fill` write the files aside, add the manifest last, rename into place, open.
+    """Let `fill` write the files aside, add the manifest last, check, rename into place.
 
-    Raises BundleError where the folder exists already: bundles are never overwritten.
+    Raises BundleError where the folder exists already (bundles are never overwritten), cannot be
+    written, or `fill` left a file out. Whatever is raised, nothing stays behind.
     """
-    if folder.exists():
+    if os.path.lexists(folder):
         raise BundleError(f"{folder}: exists already; bundles are never overwritten")
     aside = folder.with_name(f".work-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    fill(aside)
-    document = manifest(list_files(aside, NOT_LISTED))
-    write_atomic(aside / MANIFEST, (document.model_dump_json(indent=2) + "\n").encode())
-    sync_files(aside)
-    os.replace(aside, folder)
-    sync_folder(folder.parent)
-    return open_bundle(folder)
+    try:
+        aside.mkdir(parents=True)
+        fill(aside)
+        document = manifest(list_files(aside, NOT_LISTED))
+        write_atomic(aside / MANIFEST, document.to_bytes())
+        bundle = open_bundle(aside)
+        sync_files(aside)
+        os.replace(aside, folder)
+        sync_folder(folder.parent)
+    except OSError as problem:
+        raise BundleError(f"{folder}: cannot be written ({problem})") from problem
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return replace(bundle, path=folder)

@@ -19,10 +19,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgeloop.errors import LedgerError
+from edgeloop.ledger_engine import make_engine, sqlite_url
 from edgeloop.ledger_schema import migrate, tables
 from edgeloop.records import Decision, Verdict
-
-BUSY_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,15 @@ class RunEntry:
 
 
 @dataclass(frozen=True)
+class RunResult:
+    """How a run ended: built | infeasible | promoted | rejected, with its figures."""
+
+    id: str
+    result: str
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Lease:
     """The right to retrain a model until it expires; a later holder has a higher fence."""
 
@@ -93,7 +101,7 @@ class Ledger:
                 yield connection
         except SQLAlchemyError as problem:
             raise LedgerError(
-                f"{self._engine.url.render_as_string(hide_password=True)}: {problem}; "
+                f"{self._engine.url.render_as_string(hide_password=True)}: {_cause(problem)}; "
                 "check that the file or server can be reached and written"
             ) from problem
 
@@ -201,14 +209,20 @@ class Ledger:
                     )
                 )
 
-    def finish_run(self, run_id: str, result: str, document: dict[str, Any]) -> None:
-        """Note how a run ended."""
+    def finish_run(self, finished: RunResult) -> None:
+        """Note how a run ended. Raises LedgerError where it was never started."""
         with self._transaction() as connection:
-            connection.execute(
-                tables.runs.update()
-                .where(tables.runs.c.id == run_id)
-                .values(finished_at=utc_now(), result=result, document=document)
-            )
+            self._finish(connection, finished)
+
+    @staticmethod
+    def _finish(connection: sa.Connection, finished: RunResult) -> None:
+        moved = connection.execute(
+            tables.runs.update()
+            .where(tables.runs.c.id == finished.id)
+            .values(finished_at=utc_now(), result=finished.result, document=finished.document)
+        ).rowcount
+        if not moved:
+            raise LedgerError(f"run {finished.id} is not in the ledger; it was never started there")
 
     def runs(self, model: str) -> list[RunEntry]:
         """Every run of a model, oldest first."""
@@ -223,9 +237,16 @@ class Ledger:
     # -- deployments -------------------------------------------------------------------------
 
     def promote(
-        self, model: str, bundle_digest: str, path: Path, reason: str, lease: Lease | None = None
+        self,
+        model: str,
+        bundle_digest: str,
+        path: Path,
+        reason: str,
+        lease: Lease | None = None,
+        finished: RunResult | None = None,
     ) -> Deployment:
-        """Make a bundle the one to serve: history and pointer move in one transaction.
+        """Make a bundle the one to serve: history, pointer and the end of the run that made it
+        move in one transaction.
 
         Raises LedgerError where the lease was taken over by somebody else.
         """
@@ -240,6 +261,8 @@ class Ledger:
             ).inserted_primary_key[0]  # type: ignore[index]
             connection.execute(tables.deployed.delete().where(tables.deployed.c.model == model))
             connection.execute(tables.deployed.insert().values(model=model, sequence=sequence))
+            if finished is not None:
+                self._finish(connection, finished)
         return Deployment(sequence, model, bundle_digest, path, at, reason)
 
     def deployed(self, model: str) -> Deployment | None:
@@ -319,6 +342,11 @@ class Ledger:
             )
 
 
+def _cause(problem: Exception) -> object:
+    """The driver's own words: SQLAlchemy adds the statement with people's texts in it."""
+    return getattr(problem, "orig", None) or problem
+
+
 def _deployment(row: Any) -> Deployment:
     return Deployment(
         row.sequence, row.model, row.bundle_digest, Path(row.path), row.at, row.reason
@@ -326,38 +354,20 @@ def _deployment(row: Any) -> Deployment:
 
 
 def open_ledger(home: Path, url: str | None = None) -> Ledger:
-    """Open the ledger of a home folder, or of a URL ($EDGELOOP_LEDGER), and migrate it.
+    """Open the ledger of a home folder, or of a URL where one is given, and migrate it.
 
     Raises LedgerError where it cannot be reached, written, or is from a newer edgeloop.
     """
-    if url is None:
-        home.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{home / 'ledger.db'}"
+    place = "the ledger's URL" if url else str(home)
     try:
-        engine = _engine(url)
+        where = sa.make_url(url) if url else sqlite_url(home)
+        place = where.render_as_string(hide_password=True)
+        engine = make_engine(where)
         with engine.begin() as connection:
             migrate(connection)
-    except SQLAlchemyError as problem:
-        raise LedgerError(f"{url}: the ledger does not open ({problem})") from problem
+    except (SQLAlchemyError, OSError, ImportError) as problem:
+        raise LedgerError(
+            f"{place}: the ledger does not open ({_cause(problem)}). Check that it can be reached "
+            "and written; a damaged file must be put back from a copy, or moved away to begin anew"
+        ) from problem
     return Ledger(engine)
-
-
-def _engine(url: str) -> sa.Engine:
-    if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
-    sa.event.listen(engine, "connect", _sqlite_settings)
-    sa.event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def _sqlite_settings(connection: Any, _record: object) -> None:
-    """WAL lets the server read while a run writes; the driver's own BEGIN comes too late."""
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    """Take the write lock first: two schedulers must not both read an expired lease."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

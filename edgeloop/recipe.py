@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from cronsim import CronSim, CronSimError
@@ -28,7 +28,7 @@ from pydantic import (
 from edgeloop.errors import RecipeError
 from edgeloop.yaml12 import YamlProblem, load_yaml, parse_scalar
 
-Ratio = Field(ge=0.0, le=1.0)
+SHOWN_CHARACTERS = 80
 
 
 class Section(BaseModel):
@@ -107,7 +107,9 @@ class Lora(Section):
     r: PositiveInt = 16
     lora_alpha: PositiveInt = 32
     lora_dropout: float = Field(0.05, ge=0.0, lt=1.0)
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "all-linear"
+    )
     use_dora: bool = False
     use_rslora: bool = False
 
@@ -156,6 +158,8 @@ class Compress(Section):
     def _some_candidate(self) -> Self:
         if self.candidates == ():
             raise ValueError("candidates is empty; write auto or name at least one")
+        if len(set(self.candidates)) < len(self.candidates) and self.candidates != "auto":
+            raise ValueError("candidates names one of them twice")
         return self
 
 
@@ -186,9 +190,11 @@ class Retrain(Section):
     def _is_cron(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                CronSim(value, datetime.now(UTC))
+                following = next(CronSim(value, datetime.now(UTC)), None)
             except CronSimError as problem:
                 raise ValueError(f"{value!r} is not a cron expression ({problem})") from problem
+            if following is None:
+                raise ValueError(f"{value!r} names a day that never comes")
         return value
 
 
@@ -246,7 +252,7 @@ def _read_document(path: Path) -> dict[str, Any]:
 def _apply_override(document: dict[str, Any], override: str) -> None:
     """`a.b=value`: the value is read as a YAML scalar, list or mapping."""
     key, separator, text = override.partition("=")
-    if not separator or not key:
+    if not separator or not all(key.split(".")):
         raise RecipeError(f"--set {override}: write --set key.subkey=value")
     *parents, last = key.split(".")
     node = document
@@ -281,16 +287,22 @@ def _resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
 
 def _explain(path: Path, document: Any, problem: ValidationError) -> list[str]:
     """One line per problem: `file: key: what, which value, what to do`."""
-    said: dict[str, str] = {}
+    said: dict[str, list[str]] = {}
     for error in problem.errors(include_url=False):
         location = [str(part) for part in error["loc"] if not _is_union_tag(part)]
-        key = ".".join(location) or "recipe"
-        said[key] = f"{path}: {key}: {_say(error, location)}"
+        lines = said.setdefault(".".join(location) or "recipe", [])
+        line = _say(error, location)
+        if line not in lines:
+            lines.append(line)
     # A union reports every member that it tried; the deepest one is what the writer meant.
-    return [line for key, line in sorted(said.items()) if not _has_deeper(key, said)]
+    return [
+        f"{path}: {key}: {', or '.join(lines)}"
+        for key, lines in sorted(said.items())
+        if not _has_deeper(key, said)
+    ]
 
 
-def _has_deeper(key: str, said: dict[str, str]) -> bool:
+def _has_deeper(key: str, said: Iterable[str]) -> bool:
     return any(other.startswith(key + ".") for other in said)
 
 
@@ -310,14 +322,20 @@ def _say(error: Any, location: list[str]) -> str:
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
         return f"unknown key ({hint})"
     if location == ["data", "files"]:
-        return f"write a list of files, or train, validation, reference and test, not {value!r}"
+        return (
+            f"write a list of files, or train, validation, reference and test, not {_show(value)}"
+        )
     if kind == "missing":
         return "is missing; the recipe must set it"
     if kind in ("float_type", "int_type") and isinstance(value, str):
-        return f"{value!r} is text, a number is needed (remove the quotes)"
-    if isinstance(value, dict) or kind == "value_error":
+        return f"{_show(value)} is text, a number is needed (remove the quotes)"
+    if kind == "value_error":
         return message
-    return f"{message}, it is {value!r}"
+    if kind == "tuple_type":
+        return f"write a list such as [a, b], not {_show(value)}"
+    if kind == "model_type":
+        return f"keys are needed below it, it is {_show(value)}"
+    return f"{message}, it is {_show(value)}"
 
 
 def _keys_at(location: list[str]) -> list[str]:
@@ -331,6 +349,14 @@ def _keys_at(location: list[str]) -> list[str]:
             return []
         model = annotation
     return list(model.model_fields)
+
+
+def _show(value: Any) -> str:
+    """The value as the writer sees it, cut where it is long."""
+    if value is None or isinstance(value, dict):
+        return _name(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _name(value: Any) -> str:

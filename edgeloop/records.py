@@ -14,13 +14,18 @@ LedgerAction = Literal["wait", "label", "retrain", "roll back"]
 
 
 class Record(BaseModel):
-    """A document that crosses the disk: strict, frozen, no unknown fields."""
+    """A document that crosses the disk: strict, frozen, no unknown fields, and no infinity or
+    NaN, which JSON cannot say."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def to_bytes(self) -> bytes:
+        """The record as a JSON file."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
 
     def write(self, path: Path) -> None:
         """Write as JSON, in place. The caller makes that safe (rundir, bundle)."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        path.write_bytes(self.to_bytes())
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -29,6 +34,8 @@ class Record(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise EdgeloopError(f"{path}: there is no such record; run the stage first") from None
+        except OSError as problem:
+            raise EdgeloopError(f"{path}: the record cannot be read ({problem})") from None
         except ValidationError as problem:
             first = problem.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "document"

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,7 @@ def digest_file(path: Path) -> str:
 
 def digest_of(value: Any) -> str:
     """SHA-256 over plain values as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -78,7 +79,7 @@ def sync_files(folder: Path) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write aside, flush, rename: readers see the old bytes or the new ones, never a part."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         with aside.open("wb") as stream:
             stream.write(data)
@@ -102,14 +103,7 @@ class RunDir:
 
     def record(self, stage: str, record_type: type[R], inputs_digest: str) -> R | None:
         """The stage's record where it is complete and was made from these inputs."""
-        path = self.folder(stage) / RECORD_NAME
-        if not path.exists():
-            return None
-        try:
-            record = record_type.read(path)
-        except EdgeloopError:
-            return None  # an older edgeloop wrote it: do the stage again
-        return record if record.inputs_digest == inputs_digest else None
+        return _read_record(self.folder(stage), record_type, inputs_digest)
 
     def run_stage(
         self,
@@ -124,35 +118,62 @@ class RunDir:
         and returns the record. After a kill the folder of the same inputs is handed to it again.
         """
         inputs_digest = digest_of(dict(inputs))
+        self._put_back(stage)
         done = self.record(stage, record_type, inputs_digest)
         if done is not None:
             return done
         folder = self._work_folder(stage, inputs_digest)
-        record = work(folder, inputs_digest)
-        self._finish(stage, folder, record)
+        record = _read_record(folder, record_type, inputs_digest)
+        if record is None:
+            record = work(folder, inputs_digest)
+            sync_files(folder)
+            write_atomic(folder / RECORD_NAME, record.to_bytes())
+        self._publish(stage, folder)
         return record
 
     def _work_folder(self, stage: str, inputs_digest: str) -> Path:
         folder = self.root / f".work-{stage}"
         mark = folder / INPUTS_NAME
-        if folder.exists() and not (mark.exists() and mark.read_text() == inputs_digest):
+        expected = inputs_digest.encode()
+        if folder.exists() and not (mark.exists() and mark.read_bytes() == expected):
+            mark.unlink(missing_ok=True)  # first: a half-deleted folder must not be taken up again
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(inputs_digest)
+        mark.write_bytes(expected)
         return folder
 
-    def _finish(self, stage: str, folder: Path, record: StageRecord) -> None:
-        final = self.folder(stage)
-        (folder / INPUTS_NAME).unlink(missing_ok=True)
-        record.write(folder / RECORD_NAME)
-        sync_files(folder)
-        stale = self.root / f".stale-{stage}"
+    def _publish(self, stage: str, folder: Path) -> None:
+        """Swap the complete folder in. A folder that is not empty cannot be replaced in one step:
+        the old result steps aside first, and `_put_back` undoes that after a kill."""
+        final, stale = self.folder(stage), self._stale(stage)
         shutil.rmtree(stale, ignore_errors=True)
         if final.exists():
             os.replace(final, stale)
         os.replace(folder, final)
         sync_folder(self.root)
+        (final / INPUTS_NAME).unlink(missing_ok=True)
         shutil.rmtree(stale, ignore_errors=True)
+
+    def _put_back(self, stage: str) -> None:
+        """After a kill inside `_publish`: the old result returns, or goes where the new one is."""
+        final, stale = self.folder(stage), self._stale(stage)
+        if stale.exists() and not final.exists():
+            os.replace(stale, final)
+        shutil.rmtree(stale, ignore_errors=True)
+
+    def _stale(self, stage: str) -> Path:
+        return self.root / f".stale-{stage}"
+
+
+def _read_record(folder: Path, record_type: type[R], inputs_digest: str) -> R | None:
+    path = folder / RECORD_NAME
+    if not path.exists():
+        return None
+    try:
+        record = record_type.read(path)
+    except EdgeloopError:
+        return None  # damaged, or of an older edgeloop: do the stage again
+    return record if record.inputs_digest == inputs_digest else None
 
 
 def open_run(home: Path, name: str, inputs: Mapping[str, Any]) -> RunDir:
@@ -160,11 +181,17 @@ def open_run(home: Path, name: str, inputs: Mapping[str, Any]) -> RunDir:
     runs = home / "runs"
     digest = digest_of(dict(inputs))
     for candidate in sorted(runs.glob(f"{name}-*-{digest[:8]}")):
-        mark = candidate / "inputs.json"
-        if mark.exists() and digest_of(json.loads(mark.read_text())) == digest:
+        if _digest_of_file(candidate / "inputs.json") == digest:
             return RunDir(candidate)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     root = runs / f"{name}-{stamp}-{digest[:8]}"
     root.mkdir(parents=True, exist_ok=True)
     write_atomic(root / "inputs.json", json.dumps(dict(inputs), sort_keys=True, indent=2).encode())
     return RunDir(root)
+
+
+def _digest_of_file(path: Path) -> str | None:
+    try:
+        return digest_of(json.loads(path.read_bytes()))
+    except (OSError, ValueError):
+        return None  # a kill came before it was written, or it is damaged: not ours to go on with

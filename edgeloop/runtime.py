@@ -13,16 +13,20 @@ from tokenizers import Tokenizer
 
 from edgeloop.errors import EngineError
 
+NEEDED_INPUTS = {"input_ids", "attention_mask"}
+KNOWN_INPUTS = NEEDED_INPUTS | {"token_type_ids"}
 OUTPUTS = ["logits", "embedding"]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a batch, padded to its longest row: (batch, seq) int64."""
+    """Token ids of a batch, padded to its longest row: (batch, seq) int64; per row how many of
+    them are real and whether the text was longer and was cut."""
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
     tokens: tuple[int, ...]
+    truncated: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,12 @@ class OnnxModel:
             )
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as problem:  # both libraries raise their own, unexported types
-            raise EngineError(f"{model}: does not load ({problem})") from problem
+            raise EngineError(f"{model} with {tokenizer}: does not load ({problem})") from problem
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.enable_padding(pad_id=self._pad_id())
         self._inputs = {node.name for node in self._session.get_inputs()}
+        if not NEEDED_INPUTS <= self._inputs <= KNOWN_INPUTS:
+            raise EngineError(f"{model}: wants {sorted(self._inputs)}, not {sorted(KNOWN_INPUTS)}")
         names = {node.name for node in self._session.get_outputs()}
         if not names.issuperset(OUTPUTS):
             raise EngineError(f"{model}: has the outputs {sorted(names)}, needs {OUTPUTS}")
@@ -68,14 +74,21 @@ class OnnxModel:
         rows = self._tokenizer.encode_batch_fast(list(texts))
         ids = np.array([row.ids for row in rows], dtype=np.int64)
         mask = np.array([row.attention_mask for row in rows], dtype=np.int64)
-        return Encoded(ids, mask, tuple(int(n) for n in mask.sum(axis=1)))
+        tokens = tuple(int(n) for n in mask.sum(axis=1))
+        return Encoded(ids, mask, tokens, tuple(bool(row.overflowing) for row in rows))
 
     def run(self, encoded: Encoded) -> Output:
-        """One forward pass over the batch."""
+        """One forward pass over the batch. Raises EngineError where the model cannot answer."""
         feed = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(encoded.input_ids)
-        logits, embedding = self._session.run(OUTPUTS, feed)
+        try:
+            logits, embedding = self._session.run(OUTPUTS, feed)
+        except Exception as problem:  # ONNX Runtime's exceptions have no common base of their own
+            shape = encoded.input_ids.shape
+            raise EngineError(
+                f"the model does not answer a batch of shape {shape} ({problem})"
+            ) from problem
         return Output(logits, embedding)
 
     def score(self, texts: Sequence[str]) -> Output:

@@ -4,6 +4,7 @@ PyYAML resolves scalars by YAML 1.1, where `1e-5` is text, `no` is False and the
 keys wins in silence. The patterns below are the core schema of YAML 1.2.2, section 10.3.2.
 """
 
+import json
 import re
 from typing import Any
 
@@ -66,11 +67,19 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def load_yaml(text: str) -> Any:
-    """One YAML document as plain Python values.
+    """One YAML document as what JSON can say, with no part shared between two places.
 
-    Raises YamlProblem (duplicate or non-text key) and yaml.YAMLError (not YAML).
+    Raises YamlProblem (duplicate or non-text key, a value that is none) and yaml.YAMLError.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        value = yaml.load(text, Loader=_Loader)
+        return json.loads(json.dumps(value, ensure_ascii=False).encode())
+    except YamlProblem:
+        raise
+    except RecursionError:
+        raise YamlProblem("the lists and mappings are nested too deeply") from None
+    except (ValueError, KeyError, TypeError) as problem:  # an explicit tag, a cycle, a surrogate
+        raise YamlProblem(f"a value cannot be read ({problem})") from None
 
 
 def parse_scalar(text: str) -> Any:

@@ -1,0 +1,165 @@
+"""The merged Hugging Face folder as a torch model: what is exported, and what every candidate's
+answers are compared with.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from edgeloop.errors import ExportError
+
+CHATTY = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "transformers")
+
+
+class Classifier(torch.nn.Module):  # type: ignore[misc]
+    """Input ids (batch, seq) -> logits (batch, classes) and embedding (batch, hidden).
+
+    The embedding is the mean of the last hidden state under the attention mask, scaled to length 1
+    (the convention of sentence-transformers' all-MiniLM models), so that a dot product is a cosine.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See the class."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=True,
+            return_dict=True,
+            **types,
+        )
+        hidden = output.hidden_states[-1]  # (batch, seq, hidden)
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, seq, 1)
+        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+        return output.logits, torch.nn.functional.normalize(mean, dim=-1)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged model in fp32 on the CPU, in eval mode, with its tokenizer."""
+
+    module: torch.nn.Module
+    tokenizer: Any
+    inputs: tuple[str, ...]
+    vocabulary: int
+    most_tokens: int
+
+    def encode(self, text: str, max_tokens: int) -> list[int]:
+        """The token ids of one text by the folder's own tokenizer, cut at max_tokens."""
+        ids: list[int] = self.tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"]
+        return ids
+
+    def forward(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """logits (batch, classes) and embedding (batch, hidden) of a batch (batch, seq)."""
+        feed = self.feed(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+        with torch.inference_mode():
+            logits, embedding = self.module(**feed)
+        return logits.numpy(), embedding.numpy()
+
+    def feed(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The model's inputs by name."""
+        every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        return {name: every[name] for name in self.inputs}
+
+    def answer(
+        self, encoded: Sequence[Sequence[int]], progress: Callable[[int], None]
+    ) -> NDArray[np.float32]:
+        """Logits (rows, classes), one text at a time."""
+        logits = []
+        for done, ids in enumerate(encoded, start=1):
+            row = np.array([ids], dtype=np.int64)
+            logits.append(self.forward(row, np.ones_like(row))[0])
+            progress(done)
+        return np.concatenate(logits)
+
+
+def load_merged(folder: Path, labels: Sequence[str]) -> Merged:
+    """Raises ExportError where weights or tokenizer are missing, incomplete or of another task."""
+    if not (folder / "tokenizer.json").is_file():
+        raise ExportError(f"{folder}: has no tokenizer.json; merge into a folder with a tokenizer")
+    with quiet():
+        try:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                # Traces into the smallest graph under either exporter; sdpa adds masks and NaN
+                # guards to every layer that cost 2 to 4% on CPU.
+                attn_implementation="eager",
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as problem:  # transformers and safetensors raise types of their own
+            said = " ".join(str(problem).split())
+            raise ExportError(f"{folder}: does not load ({said}); run the merge again") from None
+    _check(folder, model, report, labels)
+    return _describe(model, tokenizer)
+
+
+def _check(folder: Path, model: Any, report: Any, labels: Sequence[str]) -> None:
+    lacking = sorted({*report["missing_keys"], *(str(k) for k in report["mismatched_keys"])})
+    if lacking:
+        raise ExportError(
+            f"{folder}: the weights lack {len(lacking)} of the model's tensors "
+            f"({', '.join(lacking[:5])}); they would be random. Run the merge again"
+        )
+    names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    if names != list(labels):
+        raise ExportError(f"{folder}: config.json names {names}, the merge recorded {list(labels)}")
+
+
+def _describe(model: Any, tokenizer: Any) -> Merged:
+    config = model.config
+    inputs = ["input_ids", "attention_mask"]
+    if getattr(config, "type_vocab_size", 0) > 1:
+        inputs.append("token_type_ids")
+    positions = getattr(config, "max_position_embeddings", tokenizer.model_max_length)
+    return Merged(
+        module=Classifier(model).eval(),
+        tokenizer=tokenizer,
+        inputs=tuple(inputs),
+        vocabulary=int(config.vocab_size),
+        most_tokens=min(int(positions), int(tokenizer.model_max_length)),
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings, log lines or progress bars from torch, onnxscript and transformers."""
+    loggers = [logging.getLogger(name) for name in CHATTY]
+    levels = [logger.level for logger in loggers]
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,5 @@
+"""`python -m edgeloop`."""
+
+from edgeloop.cli import main
+
+main()

@@ -1,0 +1,301 @@
+"""The commands. The only place for exit codes, logging set-up and printed errors.
+
+Results go to standard output (`--json` for machines), everything else to standard error.
+Exit codes: 0 done, 1 error, 2 usage or recipe, 3 a gate failed or the budget is infeasible.
+Heavy stages are imported inside their command: `edgeloop serve` never loads torch.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from edgeloop import log, show
+from edgeloop.bundle import open_bundle
+from edgeloop.errors import DatasetError, EdgeloopError, LedgerError, RecipeError
+from edgeloop.ledger import Ledger, RunResult, default_home, open_ledger
+from edgeloop.recipe import Recipe, load_recipe
+
+EXIT_ERROR, EXIT_USAGE, EXIT_GATE = 1, 2, 3
+
+app = typer.Typer(
+    name="edgeloop",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Keep a small fine-tuned model right on an edge box.",
+)
+bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle.")
+monitor_app = typer.Typer(no_args_is_help=True, help="Drift: try traffic on a model.")
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(monitor_app, name="monitor")
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="The recipe's name.")]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; errors that a user can mend are printed without a traceback."""
+    try:
+        app()
+    except (RecipeError, DatasetError) as problem:
+        code = _complain(problem, EXIT_USAGE)
+    except EdgeloopError as problem:
+        code = _complain(problem, EXIT_ERROR)
+    except KeyboardInterrupt:
+        code = _complain("interrupted; the same command goes on where it stopped", EXIT_ERROR)
+    except ModuleNotFoundError as problem:
+        code = _complain(
+            f"the Python package {problem.name} is not installed; this command needs: "
+            "pip install 'edgeloop[cpu,train]'",
+            EXIT_ERROR,
+        )
+    except OSError as problem:
+        code = _complain(problem, EXIT_ERROR)
+    sys.exit(code)
+
+
+def _complain(problem: object, code: int) -> int:
+    print(f"edgeloop: {problem}", file=sys.stderr)
+    return code
+
+
+def _say(line: str) -> None:
+    """Progress, for a person; results go to standard output."""
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def _emit(document: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:
+    print(json.dumps(document, ensure_ascii=False) if as_json else text(document), flush=True)
+
+
+def _ledger() -> Ledger:
+    return open_ledger(default_home(), os.environ.get("EDGELOOP_LEDGER"))
+
+
+@app.callback()
+def _settings(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    log.configure(verbose)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write recipe.yaml.")] = Path(),
+) -> None:
+    """Write a commented recipe to start from; nothing is overwritten."""
+    from edgeloop.template import write_recipe
+
+    print(write_recipe(folder))
+
+
+@app.command()
+def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Validate the recipe and its rows, and print both as they were understood."""
+    from finetune.dataset import audit
+
+    loaded = load_recipe(recipe, overrides or [])
+    summary = audit(loaded)
+    document = {"recipe": loaded.model_dump(mode="json"), **show.audit_document(summary)}
+    _emit(document, as_json, show.check)
+
+
+def _run(recipe: Path, overrides: list[str] | None, until: str, as_json: bool) -> None:
+    from edgeloop.loop import Run, run_loop
+
+    loaded = load_recipe(recipe, overrides or [])
+    ledger = _ledger()
+    run: Run = run_loop(loaded, default_home(), _say, until)
+    document = show.run_document(run)
+    if until == "bundle":
+        _note_run(ledger, loaded, run, document)
+    _emit(document, as_json, show.run)
+    if run.infeasible:
+        raise typer.Exit(EXIT_GATE)
+
+
+def _note_run(ledger: Ledger, recipe: Recipe, run: Any, document: dict[str, Any]) -> None:
+    """Write the run into the ledger; the first bundle of a model is deployed at once."""
+    ledger.start_run(run.id, recipe.name, "edgeloop run", run.folder.root, run.dataset.digest)
+    result = RunResult(run.id, "infeasible" if run.infeasible else "built", {})
+    deployed = ledger.deployed(recipe.name)
+    if run.bundle is None or deployed is not None:
+        ledger.finish_run(result)
+    else:
+        deployed = ledger.promote(
+            recipe.name, run.bundle.digest, run.bundle.path, "first bundle", finished=result
+        )
+    document["deployed"] = None if deployed is None else deployed.bundle_digest
+
+
+@app.command()
+def run(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Rows to bundle: fine-tune, merge with proof, compress under the budget, ship."""
+    _run(recipe, overrides, "bundle", as_json)
+
+
+@app.command()
+def finetune(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Only train the adapter (run goes on from there)."""
+    _run(recipe, overrides, "adapter", as_json)
+
+
+@app.command()
+def merge(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train where needed, merge the adapter into the base and prove it."""
+    _run(recipe, overrides, "merged", as_json)
+
+
+@app.command()
+def compress(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train and merge where needed, make and measure the candidates, choose under the budget."""
+    _run(recipe, overrides, "candidates", as_json)
+
+
+@bundle_app.command("inspect")
+def bundle_inspect(path: BundlePath, as_json: AsJson = False) -> None:
+    """What a bundle is, what it was made from and what was measured."""
+    opened = open_bundle(path)
+    document = {"digest": opened.digest, **opened.manifest.model_dump(mode="json")}
+    _emit(document, as_json, show.bundle)
+
+
+@bundle_app.command("verify")
+def bundle_verify(path: BundlePath, as_json: AsJson = False) -> None:
+    """Check schema, sizes and SHA-256 of every file."""
+    opened = open_bundle(path)
+    document = {"digest": opened.digest, "files": len(opened.manifest.files), "ok": True}
+    _emit(document, as_json, show.verified)
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path | None, typer.Argument(help="Serve this folder.")] = None,
+    follow: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Serve what the ledger says is deployed.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8080,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: cores.")] = None,
+) -> None:
+    """Serve a bundle over HTTP, watching its traffic for drift."""
+    if (bundle is None) == (follow is None):
+        raise typer.BadParameter("name either a BUNDLE folder or --follow NAME")
+    from edgeloop.serving import serve_bundle
+
+    ledger = _ledger() if follow is not None else None
+    raise typer.Exit(serve_bundle(bundle, follow, host, port, workers, ledger))
+
+
+@monitor_app.command("replay")
+def monitor_replay(
+    file: Annotated[Path, typer.Argument(help="csv, jsonl or parquet with id, text, label.")],
+    url: Annotated[str | None, typer.Option(help="A running server.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Score offline with this bundle.")] = None,
+    stop_at_alarm: Annotated[bool, typer.Option(help="Send no more after an alarm.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send a file's texts, once each, and say whether the drift alarm fires."""
+    if (bundle is None) == (url is None):
+        raise typer.BadParameter("name either --url or --bundle")
+    from edgeloop.replaying import replay_file
+
+    document = replay_file(file, url, bundle, stop_at_alarm, _say)
+    _emit(document, as_json, show.replay)
+
+
+@app.command()
+def label(
+    recipe: RecipePath,
+    answers: Annotated[Path, typer.Option(help="csv, jsonl or parquet with id, text, label.")],
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Rows to take; default: labels_per_round.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the uniform sample.")] = 0,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store a uniform sample of a file's labelled rows; rows that are known are not drawn."""
+    from edgeloop.labelling import store_sample
+
+    loaded = load_recipe(recipe, overrides or [])
+    count = sample or loaded.retrain.labels_per_round
+    document = store_sample(_ledger(), loaded, answers, count, seed)
+    _emit(document, as_json, show.labelled)
+
+
+@app.command()
+def retrain(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    explain: Annotated[bool, typer.Option(help="Print the decision, do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decide whether retraining is worth it and, if so, train, gate and promote."""
+    from edgeloop.retrain import explain as explain_decision
+    from edgeloop.retrain import retrain as retrain_model
+
+    loaded, ledger = load_recipe(recipe, overrides or []), _ledger()
+    if explain:
+        decision = explain_decision(loaded, ledger)
+        _emit({"decision": decision.model_dump(mode="json")}, as_json, show.retrained)
+        return
+    outcome = retrain_model(loaded, default_home(), ledger, _say)
+    _emit(outcome.document(), as_json, show.retrained)
+    if outcome.refused:
+        raise typer.Exit(EXIT_GATE)
+
+
+@app.command()
+def rollback(model: ModelName, as_json: AsJson = False) -> None:
+    """Deploy the bundle that was deployed before; a running server follows."""
+    ledger = _ledger()
+    history = ledger.deployments(model)
+    now = ledger.deployed(model)
+    if now is None:
+        raise LedgerError(f"nothing is deployed for {model}; `edgeloop run` deploys the first")
+    earlier = [d for d in history if d.sequence < now.sequence]
+    previous = next((d for d in reversed(earlier) if d.bundle_digest != now.bundle_digest), None)
+    if previous is None:
+        raise LedgerError(f"{model} has no earlier bundle to roll back to; see `edgeloop history`")
+    opened = open_bundle(previous.path)
+    ledger.promote(model, opened.digest, opened.path, f"rollback from {now.bundle_digest[:12]}")
+    document = {"model": model, "deployed": opened.digest, "path": str(opened.path)}
+    _emit(document, as_json, show.rolled_back)
+
+
+@app.command()
+def history(model: ModelName, as_json: AsJson = False) -> None:
+    """Runs, deployments, alarms and decisions of a model, oldest first."""
+    _emit(show.history_document(_ledger(), model), as_json, show.history)
+
+
+@app.command()
+def report(
+    model: ModelName,
+    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
+    replay: Annotated[
+        list[Path] | None, typer.Option(help="A result of monitor replay --json.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="JSON object of figures for the first table.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML file about a model."""
+    from edgeloop.report import Inputs, read_replay, read_summary, write_report
+
+    inputs = Inputs(
+        [read_replay(path) for path in replay or []],
+        read_summary(summary) if summary is not None else {},
+    )
+    print(write_report(_ledger(), model, inputs, out))

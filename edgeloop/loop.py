@@ -1,0 +1,152 @@
+"""The whole loop as one ordered list of stages, resumable.
+
+    rows -> dataset -> adapter -> merged -> candidates -> reference -> bundle
+
+Every stage is a folder of the run with its record; a stage whose record matches its inputs is
+skipped, so that a run that was killed goes on where it stopped. Command: `edgeloop run`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import compress.stage
+import finetune.stage
+import monitor.stage
+from edgeloop.bundle import Bundle
+from edgeloop.errors import DatasetError
+from edgeloop.ledger import LabelledRow
+from edgeloop.recipe import Recipe
+from edgeloop.records import Adapter, Certificate, Dataset, MergedModel, Reference
+from edgeloop.rundir import RunDir, digest_file, open_run
+from edgeloop.ship import ship
+from finetune.dataset import source_files
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+STAGES = ("dataset", "adapter", "merged", "candidates", "reference", "bundle")
+
+
+@dataclass
+class Run:
+    """One run under way: what each stage has handed on so far."""
+
+    recipe: Recipe
+    folder: RunDir
+    progress: Progress
+    extra: Sequence[LabelledRow]
+    dataset: Dataset | None = None
+    adapter: Adapter | None = None
+    merged: MergedModel | None = None
+    certificate: Certificate | None = None
+    reference: Reference | None = None
+    bundle: Bundle | None = None
+
+    @property
+    def id(self) -> str:
+        """The run folder's name."""
+        return self.folder.root.name
+
+    @property
+    def infeasible(self) -> bool:
+        """True where candidates were measured and none keeps to the budget."""
+        return self.certificate is not None and self.certificate.chosen is None
+
+
+def _dataset(run: Run) -> None:
+    run.dataset = finetune.stage.prepare(run.recipe, run.folder, run.extra)
+
+
+def _adapter(run: Run) -> None:
+    assert run.dataset is not None
+    run.adapter = finetune.stage.train(run.recipe, run.dataset, run.folder, run.progress)
+
+
+def _merged(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.adapter is not None
+    run.merged = finetune.stage.merge(run.recipe, run.dataset, run.adapter, run.folder)
+
+
+def _candidates(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.merged is not None
+    run.certificate = compress.stage.run(
+        run.recipe, run.dataset, run.merged, run.folder, run.progress
+    )
+
+
+def _reference(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.certificate is not None
+    run.reference = monitor.stage.run(
+        run.recipe, run.dataset, run.certificate, run.folder, run.progress
+    )
+
+
+def _bundle(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.adapter is not None
+    assert run.certificate is not None
+    assert run.reference is not None
+    run.bundle = ship(
+        run.recipe, run.dataset, run.adapter, run.certificate, run.reference, run.folder
+    )
+
+
+STEPS: dict[str, Callable[[Run], None]] = dict(
+    zip(STAGES, (_dataset, _adapter, _merged, _candidates, _reference, _bundle), strict=True)
+)
+
+
+def run_loop(
+    recipe: Recipe,
+    home: Path,
+    progress: Progress,
+    until: str = "bundle",
+    extra: Sequence[LabelledRow] = (),
+) -> Run:
+    """Run the stages up to and with `until`; `extra` are labelled rows from production.
+
+    Stops after the candidates where none keeps to the budget: see `Run.infeasible`.
+    Raises EdgeloopError subclasses of the stage that failed; what was complete stays complete.
+    """
+    folder = open_run(home, recipe.name, run_inputs(recipe, extra))
+    run = Run(recipe, folder, progress, extra)
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        _step(run, stage)
+        if run.infeasible:
+            break
+    return run
+
+
+def _step(run: Run, stage: str) -> None:
+    was_there = run.folder.folder(stage).exists()
+    started = time.monotonic()
+    logger.info("stage=%s run=%s start", stage, run.id)
+    STEPS[stage](run)
+    seconds = time.monotonic() - started
+    logger.info("stage=%s run=%s end seconds=%.1f", stage, run.id, seconds)
+    skipped = was_there and seconds < 1.0
+    run.progress(f"{stage}: {'complete already' if skipped else f'done in {seconds:.1f} s'}")
+
+
+def run_inputs(recipe: Recipe, extra: Iterable[LabelledRow]) -> dict[str, object]:
+    """All that a run depends on: its folder is found again by the digest of this."""
+    return {
+        "recipe": recipe.digest(),
+        "files": {str(path): _digest(path) for _, path in source_files(recipe.data)},
+        "extra": sorted((row.id, row.text, row.label) for row in extra),
+    }
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError as problem:
+        raise DatasetError(
+            f"{path}: the data file cannot be read ({problem.strerror}); see data.files"
+        ) from None

@@ -1,0 +1,95 @@
+"""The report's plots, drawn with matplotlib when the report is written, as inline SVG."""
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("svg")
+
+import matplotlib.pyplot as plt  # noqa: E402 - the backend is chosen first
+from matplotlib.figure import Figure  # noqa: E402
+
+from edgeloop.records import Candidate, Epoch
+
+INK, ACCENT, SECOND, GRID = "#22313f", "#c8553d", "#2a7f86", "#dfe4e8"
+STYLE = {
+    "svg.hashsalt": "edgeloop",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The figure as an <svg> element with a title for screen readers."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(width|height)="[\d.]+pt" ', "", text, count=2)
+    return re.sub(r"<svg ", f'<svg role="img" aria-label="{title}" ', text, count=1)
+
+
+def training(epochs: Sequence[Epoch], best_epoch: int) -> str:
+    """Loss on training and validation rows, and validation accuracy, by epoch."""
+    with plt.rc_context(STYLE):
+        figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
+        numbers = [e.epoch for e in epochs]
+        loss.plot(numbers, [e.train_loss for e in epochs], "o-", color=INK, label="training")
+        loss.plot(
+            numbers, [e.validation_loss for e in epochs], "o-", color=ACCENT, label="validation"
+        )
+        loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
+        accuracy.plot(numbers, [e.validation_accuracy for e in epochs], "o-", color=ACCENT)
+        accuracy.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.02))
+        for axes in (loss, accuracy):
+            axes.axvline(best_epoch, color=SECOND, linestyle=":", label=f"kept: {best_epoch}")
+            axes.locator_params(axis="x", integer=True)
+        loss.legend(frameon=False)
+        return _svg(figure, "Training curves")
+
+
+def candidates(measured: Sequence[Candidate], chosen: str | None) -> str:
+    """Test accuracy against median latency; the area of a dot is the file size."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.0, 2.9), layout="constrained")
+        for candidate in measured:
+            latency = candidate.measurement.latency_p50_ms.value
+            area = candidate.measurement.size_bytes / 1e6 * 4
+            color = ACCENT if candidate.kind == chosen else INK
+            axes.scatter(latency, candidate.test_accuracy, s=area, color=color, alpha=0.6)
+            axes.annotate(
+                candidate.kind,
+                (latency, candidate.test_accuracy),
+                xytext=(0, 16),
+                textcoords="offset points",
+                ha="center",
+            )
+        axes.set(xlabel="latency p50, ms (one text, one thread)", ylabel="test accuracy")
+        axes.margins(0.35, 0.6)
+        return _svg(figure, "Candidates by accuracy, latency and size")
+
+
+def evidence(series: Sequence[tuple[str, Sequence[tuple[int, float]]]], threshold: float) -> str:
+    """Log evidence for drift by request, one line per replay, with the alarm's threshold."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.4, 2.9), layout="constrained")
+        for (name, points), color in zip(series, (SECOND, ACCENT, INK, "#8a6d9e"), strict=False):
+            if points:
+                axes.plot(*zip(*points, strict=True), color=color, label=name)
+        axes.axhline(threshold, color=INK, linestyle="--", label="alarm")
+        axes.set(xlabel="requests since the model was deployed", ylabel="ln evidence")
+        axes.legend(frameon=False)
+        return _svg(figure, "Evidence for drift")

@@ -1,0 +1,221 @@
+"""One self-contained HTML file about a model: what was trained, shipped, seen, decided, promoted.
+
+Reads the ledger, the run folders that it names, and the results of `edgeloop monitor replay`.
+Command: `edgeloop report NAME`. The file opens without a network.
+"""
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeloop import plots
+from edgeloop.errors import EdgeloopError, LedgerError
+from edgeloop.ledger import Ledger, RunEntry
+from edgeloop.records import Adapter, Certificate, Movement, PairedDrop, Verdict
+from edgeloop.rundir import RECORD_NAME, write_atomic
+
+CSS = """
+:root { color-scheme: light; --ink: #22313f; --accent: #c8553d; --line: #dfe4e8; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2rem auto;
+       max-width: 60rem; padding: 0 1rem; }
+h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; margin: .8rem 0; width: 100%; }
+th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line);
+         vertical-align: top; overflow-wrap: anywhere; }
+th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+svg { max-width: 100%; height: auto; } .alarm { color: var(--accent); font-weight: 600; }
+"""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a report is made of besides the ledger."""
+
+    replays: Sequence[tuple[str, dict[str, Any]]]
+    summary: dict[str, str]
+
+
+def write_report(ledger: Ledger, model: str, inputs: Inputs, path: Path) -> Path:
+    """Write the report. Raises LedgerError where the ledger knows no run of the model."""
+    runs = ledger.runs(model)
+    if not runs:
+        raise LedgerError(f"the ledger knows no run of {model}; `edgeloop run` makes one")
+    sections = [
+        _summary(inputs.summary),
+        *(_run(entry) for entry in runs),
+        _drift(inputs.replays, ledger.verdicts(model)),
+        _gates(runs),
+        _decisions(ledger, model),
+        _deployments(ledger, model),
+    ]
+    body = "\n".join(section for section in sections if section)
+    title = f"edgeloop: {html.escape(model)}"
+    document = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{CSS}</style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, document.encode())
+    return path
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """An HTML table; numbers are set right-aligned."""
+    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"<td>{html.escape(str(value))}</td>"
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+    return f'<td class="number">{text}</td>'
+
+
+def _summary(summary: dict[str, str]) -> str:
+    return f"<h2>In short</h2>{table(('what', 'figure'), summary.items())}" if summary else ""
+
+
+def _run(entry: RunEntry) -> str:
+    """Training curves and the certificate of one run, as far as it came."""
+    folder = Path(entry.path)
+    parts = [
+        f"<h2>Run {html.escape(entry.id)}</h2><p>Started by {html.escape(entry.trigger)} at "
+        f"{html.escape(entry.started_at[:19])} UTC; result: {html.escape(entry.result or 'open')}."
+        "</p>"
+    ]
+    try:
+        adapter = Adapter.read(folder / "adapter" / RECORD_NAME)
+        parts.append(_training(adapter))
+        parts.append(_certificate(Certificate.read(folder / "candidates" / RECORD_NAME)))
+    except EdgeloopError:
+        parts.append("<p>Its folder is incomplete or was removed.</p>")
+    return "".join(parts)
+
+
+def _training(adapter: Adapter) -> str:
+    share = adapter.trainable_parameters / adapter.total_parameters
+    return (
+        f"<p>{html.escape(adapter.method)}: {adapter.trainable_parameters:,} of "
+        f"{adapter.total_parameters:,} parameters trained ({share:.1%}) in {adapter.seconds:.0f} s."
+        f"</p>{plots.training(adapter.epochs, adapter.best_epoch)}"
+    )
+
+
+def _certificate(certificate: Certificate) -> str:
+    rows = [
+        (
+            candidate.kind,
+            candidate.measurement.size_bytes / 1e6,
+            candidate.measurement.latency_p50_ms.value,
+            candidate.measurement.latency_p95_ms.value,
+            candidate.measurement.rss_bytes / 1e6,
+            candidate.test_accuracy,
+            candidate.accuracy.upper_bound_ratio,
+            "chosen" if candidate.kind == certificate.chosen else "; ".join(candidate.misses),
+        )
+        for candidate in certificate.candidates
+    ]
+    head = (
+        "candidate|MB|p50 ms|p95 ms|RSS MB|test accuracy|"
+        f"drop at most ({certificate.confidence:.0%})|verdict"
+    )
+    budget = ", ".join(f"{key} {value:g}" for key, value in certificate.budget.items())
+    return (
+        f"<p>Budget: {html.escape(budget)}. Outcome: "
+        f"{html.escape(certificate.chosen or 'INFEASIBLE')}. Machine: "
+        f"{html.escape(certificate.machine.cpu)}, {certificate.machine.cores} cores.</p>"
+        + table(head.split("|"), rows)
+        + plots.candidates(certificate.candidates, certificate.chosen)
+    )
+
+
+def _drift(replays: Sequence[tuple[str, dict[str, Any]]], verdicts: Sequence[Verdict]) -> str:
+    if not replays and not verdicts:
+        return ""
+    parts = ["<h2>Drift</h2>"]
+    if replays:
+        threshold = float(replays[0][1]["threshold"])
+        series = [(name, [tuple(p) for p in replay["evidence"]]) for name, replay in replays]
+        parts.append(plots.evidence(series, threshold))
+    return "".join(parts) + "".join(_verdict(v) for v in verdicts)
+
+
+def _verdict(verdict: Verdict) -> str:
+    return (
+        f'<p class="alarm">Alarm at request {verdict.observation:,} ({verdict.at[:19]} UTC): '
+        f"{html.escape(verdict.detector)}, ln evidence {verdict.log_evidence:.1f} above "
+        f"{verdict.threshold:.1f}.</p><p>At most one false alarm in "
+        f"{verdict.target_run_length:,} requests is promised on average.</p>"
+        + _movements("word", verdict.words)
+        + _movements("class", verdict.classes)
+    )
+
+
+def _movements(kind: str, movements: Sequence[Movement]) -> str:
+    head = (kind, "share of rows in the reference", "in recent traffic")
+    return table(head, [(m.name, m.reference_ratio, m.recent_ratio) for m in movements])
+
+
+def _gates(runs: Sequence[RunEntry]) -> str:
+    gated = [(run, run.document["gate"]) for run in runs if "gate" in run.document]
+    if not gated:
+        return ""
+    rows = []
+    for run, gate in gated:
+        for name in ("golden", "fresh"):
+            drop = PairedDrop.model_validate(gate[name])
+            rows.append(
+                (
+                    run.id,
+                    f"{name} ({drop.rows} rows)",
+                    drop.reference_accuracy,
+                    drop.candidate_accuracy,
+                    drop.upper_bound_ratio,
+                    "; ".join(gate["reasons"]),
+                )
+            )
+    head = ("run", "rows", "champion", "challenger", "drop at most", "reasons")
+    return f"<h2>Champion against challenger</h2>{table(head, rows)}"
+
+
+def _decisions(ledger: Ledger, model: str) -> str:
+    rows = [(d.at[:19], d.action, "; ".join(d.reasons)) for d in ledger.decisions(model)]
+    if not rows:
+        return ""
+    return f"<h2>Decisions</h2>{table(('at (UTC)', 'action', 'reasons'), rows)}"
+
+
+def _deployments(ledger: Ledger, model: str) -> str:
+    rows = [(d.at[:19], d.bundle_digest[:12], d.reason) for d in ledger.deployments(model)]
+    return f"<h2>Deployments</h2>{table(('at (UTC)', 'bundle', 'reason'), rows)}" if rows else ""
+
+
+def read_replay(path: Path) -> tuple[str, dict[str, Any]]:
+    """A file that `edgeloop monitor replay --json` printed, by its name.
+
+    Raises EdgeloopError where it is not one.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not {"evidence", "threshold"} <= set(document):
+            raise ValueError("evidence or threshold is missing")
+    except (OSError, ValueError) as problem:
+        raise EdgeloopError(f"{path}: not a result of monitor replay --json ({problem})") from None
+    return path.stem, document
+
+
+def read_summary(path: Path) -> dict[str, str]:
+    """A JSON object of figures for the first table. Raises EdgeloopError where it is not one."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise EdgeloopError(f"{path}: not a JSON file ({problem})") from None
+    if not isinstance(document, dict):
+        raise EdgeloopError(f"{path}: a summary is a JSON object of names and figures")
+    return {str(key): str(value) for key, value in document.items()}

@@ -1,0 +1,200 @@
+"""Decide, train, gate, promote: what the nightly job runs. Command: `edgeloop retrain`.
+
+The decision is a pure function of the ledger's state (monitor.decide). Training is the same loop
+that made the champion, on the old rows and the labelled ones; the gate compares the two artefacts;
+the promotion is one transaction. A killed job is simply run again: the ledger then gives the same
+decision, and the run goes on in the same folder.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgeloop.bundle import Bundle, open_bundle
+from edgeloop.errors import LedgerError
+from edgeloop.gate import compare, correct
+from edgeloop.lease import held
+from edgeloop.ledger import Deployment, LabelledRow, Lease, Ledger, RunEntry, RunResult
+from edgeloop.loop import Run, run_inputs, run_loop
+from edgeloop.recipe import Recipe
+from edgeloop.records import Decision, Gate
+from edgeloop.rundir import digest_of
+from edgeloop.ship import read_rows
+from monitor.decide import LoopState, decide, schedule_due
+
+logger = logging.getLogger(__name__)
+
+TRIGGER = "edgeloop retrain"
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of `retrain` came to."""
+
+    decision: Decision
+    run: Run | None = None
+    gate: Gate | None = None
+    deployed: Deployment | None = None
+
+    @property
+    def refused(self) -> bool:
+        """A challenger was trained and is not served: its gate or its budget said no."""
+        return self.run is not None and self.deployed is None
+
+    def document(self) -> dict[str, Any]:
+        """The outcome as plain values."""
+        document: dict[str, Any] = {"decision": self.decision.model_dump(mode="json")}
+        if self.run is not None:
+            document["run"] = self.run.id
+            document["infeasible"] = self.run.infeasible
+            if self.run.certificate is not None:
+                document["certificate"] = self.run.certificate.model_dump(
+                    mode="json", exclude={"files", "inputs_digest"}
+                )
+        if self.gate is not None:
+            document["gate"] = self.gate.model_dump(mode="json")
+        if self.deployed is not None:
+            document["deployed"] = self.deployed.bundle_digest
+        return document
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a retraining would be made of."""
+
+    champion: Bundle
+    deployment: Deployment
+    labels: Sequence[LabelledRow]
+    new: Sequence[LabelledRow]
+    disagreeing: Sequence[str]
+    inputs_digest: str
+
+
+def explain(recipe: Recipe, ledger: Ledger) -> Decision:
+    """The decision as it would be made now; nothing is written."""
+    return _decide(recipe, ledger, _gather(recipe, ledger))
+
+
+def retrain(recipe: Recipe, home: Path, ledger: Ledger, progress: Progress) -> Outcome:
+    """Decide and, where it is worth it, train, gate and promote.
+
+    Raises LedgerError where nothing is deployed, or another process is retraining this model, or
+    took the lease over before the promotion.
+    """
+    with held(ledger, recipe.name) as lease:
+        if lease is None:
+            raise LedgerError(
+                f"another process is retraining {recipe.name}; `edgeloop history {recipe.name}` "
+                "shows its run"
+            )
+        material = _gather(recipe, ledger)
+        decision = _decide(recipe, ledger, material)
+        ledger.add_decision(decision)
+        progress(f"decision: {decision.action} ({'; '.join(decision.reasons)})")
+        if decision.action != "retrain":
+            return Outcome(decision)
+        return _train(recipe, home, ledger, lease, decision, material, progress)
+
+
+def _gather(recipe: Recipe, ledger: Ledger) -> Material:
+    deployment = ledger.deployed(recipe.name)
+    if deployment is None:
+        raise LedgerError(f"nothing is deployed for {recipe.name}; `edgeloop run` makes the first")
+    labels, disagreeing = ledger.labels(recipe.name)
+    used = {row_id for entry in _retrainings(ledger, recipe) for row_id in entry.document["labels"]}
+    return Material(
+        champion=open_bundle(deployment.path),
+        deployment=deployment,
+        labels=labels,
+        new=[row for row in labels if row.id not in used],
+        disagreeing=disagreeing,
+        inputs_digest=digest_of(run_inputs(recipe, labels)),
+    )
+
+
+def _retrainings(ledger: Ledger, recipe: Recipe) -> list[RunEntry]:
+    """Retrainings that came to an end, oldest first."""
+    return [
+        entry
+        for entry in ledger.runs(recipe.name)
+        if entry.trigger == TRIGGER and entry.finished_at is not None
+    ]
+
+
+def _decide(recipe: Recipe, ledger: Ledger, material: Material) -> Decision:
+    now = datetime.now(UTC)
+    finished = _retrainings(ledger, recipe)
+    last = datetime.fromisoformat(finished[-1].finished_at or "") if finished else None
+    since = last or datetime.fromisoformat(material.deployment.at)
+    schedule = recipe.retrain.schedule
+    digest = material.deployment.bundle_digest
+    right = correct(material.champion, material.new) if material.new else None
+    state = LoopState(
+        model=recipe.name,
+        now=now,
+        alarms=sum(v.bundle_digest == digest for v in ledger.verdicts(recipe.name)),
+        new_labels=len(material.new),
+        labels_per_round=recipe.retrain.labels_per_round,
+        labelled_correct=None if right is None else int(right.sum()),
+        unknown_classes=tuple(sorted(_classes(material) - set(material.champion.manifest.labels))),
+        accuracy_floor=recipe.monitor.accuracy_floor,
+        last_training_finished=last,
+        cooldown_hours=recipe.retrain.cooldown_hours,
+        scheduled=schedule is not None and schedule_due(schedule, since, now),
+        trained_already=any(
+            entry.document["inputs_digest"] == material.inputs_digest for entry in finished
+        ),
+    )
+    return decide(state)
+
+
+def _classes(material: Material) -> set[str]:
+    return {row.label for row in material.new}
+
+
+def _train(
+    recipe: Recipe,
+    home: Path,
+    ledger: Ledger,
+    lease: Lease,
+    decision: Decision,
+    material: Material,
+    progress: Progress,
+) -> Outcome:
+    if material.disagreeing:
+        logger.warning("rows=%d left out: their labels disagree", len(material.disagreeing))
+    run = run_loop(recipe, home, progress, extra=material.labels)
+    assert run.dataset is not None
+    ledger.start_run(run.id, recipe.name, TRIGGER, run.folder.root, run.dataset.digest)
+    document: dict[str, Any] = {
+        "inputs_digest": material.inputs_digest,
+        "labels": [row.id for row in material.labels],
+    }
+    if run.bundle is None:
+        ledger.finish_run(RunResult(run.id, "infeasible", document))
+        return Outcome(decision, run)
+    rows = run.folder.folder("dataset")
+    verdict = compare(
+        recipe,
+        material.champion,
+        run.bundle,
+        golden=read_rows(rows, "test"),
+        fresh=read_rows(rows, "fresh"),
+    )
+    document["gate"] = verdict.model_dump(mode="json")
+    if not verdict.promoted:
+        ledger.finish_run(RunResult(run.id, "rejected", document))
+        return Outcome(decision, run, verdict)
+    deployed = ledger.promote(
+        recipe.name,
+        run.bundle.digest,
+        run.bundle.path,
+        "; ".join(verdict.reasons),
+        lease,
+        RunResult(run.id, "promoted", document),
+    )
+    return Outcome(decision, run, verdict, deployed)

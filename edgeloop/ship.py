@@ -1,0 +1,176 @@
+"""Puts the chosen candidate, its tokenizer, the drift reference and the golden rows into a bundle.
+
+Reads the stage folders dataset/, candidates/<chosen>/ and reference/; writes bundle/.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edgeloop import card
+from edgeloop.bundle import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    REFERENCE,
+    TOKENIZER,
+    Bundle,
+    GoldenRow,
+    open_bundle,
+    write_bundle,
+)
+from edgeloop.errors import BundleError
+from edgeloop.ledger import LabelledRow
+from edgeloop.recipe import Recipe
+from edgeloop.records import (
+    Adapter,
+    Candidate,
+    Certificate,
+    Dataset,
+    FileEntry,
+    Manifest,
+    Reference,
+)
+from edgeloop.rundir import RunDir, digest_entries
+from edgeloop.runtime import OnnxModel, softmax
+
+GOLDEN_ROWS = 128
+TOOLS = ("edgeloop", "torch", "transformers", "peft", "onnx", "onnxruntime", "tokenizers")
+
+
+def ship(
+    recipe: Recipe,
+    dataset: Dataset,
+    adapter: Adapter,
+    certificate: Certificate,
+    reference: Reference,
+    run: RunDir,
+) -> Bundle:
+    """Write the bundle, or open the one that is there and was made from the same parents.
+
+    Raises BundleError where the bundle that is there is damaged.
+    """
+    candidate = next(c for c in certificate.candidates if c.kind == certificate.chosen)
+    parents = _parents(recipe, dataset, adapter, candidate, reference)
+    folder = run.folder("bundle")
+    if (folder / MANIFEST).exists():
+        bundle = open_bundle(folder)
+        if bundle.manifest.parents == parents:
+            return bundle
+        shutil.rmtree(folder)
+    if not (run.folder("candidates") / candidate.kind / MODEL).exists():
+        raise BundleError(f"{run.root}: {candidate.kind}/{MODEL} is gone; run the recipe again")
+
+    def fill(aside: Path) -> None:
+        _fill(aside, recipe, dataset, candidate, reference, run)
+
+    def manifest(files: tuple[FileEntry, ...]) -> Manifest:
+        return _manifest(recipe, dataset, certificate, candidate, reference, parents, files)
+
+    return write_bundle(folder, fill, manifest)
+
+
+def read_rows(folder: Path, split: str) -> list[LabelledRow]:
+    """The rows of one split of a dataset folder; empty where the split does not exist."""
+    path = folder / f"{split}.jsonl"
+    if not path.exists():
+        return []
+    documents = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [LabelledRow(d["id"], d["text"], d["label"]) for d in documents]
+
+
+def _parents(
+    recipe: Recipe, dataset: Dataset, adapter: Adapter, candidate: Candidate, reference: Reference
+) -> dict[str, str]:
+    return {
+        "base": adapter.base_digest,
+        "dataset": dataset.digest,
+        "adapter": digest_entries(adapter.files),
+        "merged": candidate.merged_digest,
+        "candidate": digest_entries(candidate.files),
+        "reference": digest_entries(reference.files),
+        "recipe": recipe.digest(),
+    }
+
+
+def _fill(
+    aside: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    candidate: Candidate,
+    reference: Reference,
+    run: RunDir,
+) -> None:
+    made = run.folder("candidates") / candidate.kind
+    for name in (MODEL, TOKENIZER):
+        shutil.copyfile(made / name, aside / name)
+    shutil.copyfile(run.folder("reference") / REFERENCE, aside / REFERENCE)
+    model = OnnxModel(aside / MODEL, aside / TOKENIZER, recipe.serve.max_tokens)
+    rows = _golden(model, dataset.labels, read_rows(run.folder("dataset"), "test"))
+    (aside / GOLDEN).write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    (aside / CARD).write_text(card.render(recipe, dataset, candidate, reference), encoding="utf-8")
+
+
+def _golden(
+    model: OnnxModel, labels: Sequence[str], test_rows: Sequence[LabelledRow]
+) -> list[GoldenRow]:
+    """At most GOLDEN_ROWS test rows, the same ones as long as the test rows stay the same."""
+    by_digest = sorted(test_rows, key=lambda row: hashlib.sha256(row.id.encode()).hexdigest())
+    chosen = by_digest[:GOLDEN_ROWS]
+    probabilities = softmax(model.score([row.text for row in chosen]).logits)
+    return [
+        GoldenRow(
+            id=row.id,
+            text=row.text,
+            label=row.label,
+            expected=labels[int(scores.argmax())],
+            score=round(float(scores.max()), 6),
+        )
+        for row, scores in zip(chosen, probabilities, strict=True)
+    ]
+
+
+def _manifest(
+    recipe: Recipe,
+    dataset: Dataset,
+    certificate: Certificate,
+    candidate: Candidate,
+    reference: Reference,
+    parents: dict[str, str],
+    files: tuple[FileEntry, ...],
+) -> Manifest:
+    return Manifest(
+        name=recipe.name,
+        task=recipe.task,
+        engine="onnx",
+        candidate=candidate.kind,
+        labels=dataset.labels,
+        max_tokens=recipe.serve.max_tokens,
+        deadline_ms=recipe.serve.deadline_ms,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=files,
+        parents=parents,
+        measurement=candidate.measurement,
+        accuracy=candidate.accuracy,
+        test_accuracy=candidate.test_accuracy,
+        budget=certificate.budget,
+        machine=certificate.machine,
+        reference=reference,
+        tool_versions=_tool_versions(),
+    )
+
+
+def _tool_versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for tool in TOOLS:
+        try:
+            found[tool] = version(tool)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,238 @@
+"""Results of the commands: as one document for `--json`, and as text for a person."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from edgeloop.ledger import Ledger
+
+MEGABYTE = 1_000_000
+
+
+def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A text table with aligned columns."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def audit_document(summary: Any) -> dict[str, Any]:
+    """What finetune.dataset.audit found."""
+    return dataclasses.asdict(summary)
+
+
+def check(document: dict[str, Any]) -> str:
+    """The resolved recipe, then rows per split and label."""
+    recipe = yaml.safe_dump(document["recipe"], sort_keys=False, allow_unicode=True)
+    splits, counts = list(document["rows"]), document["labels"]
+    labels = sorted({label for split in splits for label in counts[split]})
+    rows = [[label, *(str(counts[split].get(label, 0)) for split in splits)] for label in labels]
+    rows.append(["all", *(str(document["rows"][split]) for split in splits)])
+    warnings = "".join(f"\nwarning: {line}" for line in document["warnings"])
+    return f"{recipe}\n{columns(['label', *splits], rows)}{warnings}"
+
+
+def run_document(run: Any) -> dict[str, Any]:
+    """What a run has come to, as far as it went."""
+    document: dict[str, Any] = {"run": run.id, "folder": str(run.folder.root)}
+    for stage in ("dataset", "adapter", "merged", "certificate", "reference"):
+        record = getattr(run, stage)
+        if record is not None:
+            document[stage] = record.model_dump(mode="json", exclude={"files", "inputs_digest"})
+    if run.bundle is not None:
+        document["bundle"] = {"path": str(run.bundle.path), "digest": run.bundle.digest}
+    return document
+
+
+def run(document: dict[str, Any]) -> str:
+    """A run in lines: one per stage, the candidates as a table."""
+    lines = [f"run        {document['folder']}"]
+    if "adapter" in document:
+        adapter = document["adapter"]
+        best = next(e for e in adapter["epochs"] if e["epoch"] == adapter["best_epoch"])
+        lines.append(
+            f"adapter    {adapter['method']}, {adapter['trainable_parameters']:,} of "
+            f"{adapter['total_parameters']:,} parameters, validation accuracy "
+            f"{best['validation_accuracy']:.3f} after epoch {best['epoch']}"
+        )
+    if "merged" in document:
+        merged, parity = document["merged"], document["merged"]["parity"]
+        lines.append(
+            f"merged     {merged['adapter_tensors']} adapter tensors used; largest logit "
+            f"difference {parity['max_abs_difference']:.1e} (allowed {parity['tolerance']:.0e}) "
+            f"on {parity['rows']} rows"
+        )
+    if "certificate" in document:
+        lines.append(certificate(document["certificate"]))
+    if "reference" in document:
+        lines.append(f"drift      {document['reference']['reason']}")
+    if "bundle" in document:
+        lines.append(
+            f"bundle     {document['bundle']['path']}  ({document['bundle']['digest'][:12]})"
+        )
+        deployed = document.get("deployed")
+        if deployed == document["bundle"]["digest"]:
+            lines.append("deployed   yes")
+        elif deployed is not None:
+            lines.append(
+                f"deployed   no: {deployed[:12]} stays; `edgeloop retrain` gates a new one"
+            )
+    return "\n".join(lines)
+
+
+def certificate(document: dict[str, Any]) -> str:
+    """The candidates against the budget, or INFEASIBLE with what each one misses."""
+    budget = ", ".join(f"{key} {value:g}" for key, value in document["budget"].items())
+    rows = []
+    for candidate in document["candidates"]:
+        measured, accuracy = candidate["measurement"], candidate["accuracy"]
+        verdict = "; ".join(candidate["misses"]) or "meets the budget"
+        rows.append(
+            [
+                candidate["kind"],
+                f"{measured['size_bytes'] / MEGABYTE:.1f}",
+                f"{measured['latency_p50_ms']['value']:.2f}",
+                f"{measured['latency_p95_ms']['value']:.2f}",
+                f"{measured['rss_bytes'] / MEGABYTE:.0f}",
+                f"{candidate['test_accuracy']:.3f}",
+                f"{accuracy['upper_bound_ratio']:.4f}",
+                "CHOSEN" if candidate["kind"] == document["chosen"] else verdict,
+            ]
+        )
+    head = ["candidate", "MB", "p50 ms", "p95 ms", "RSS MB", "accuracy", "drop <=", "verdict"]
+    outcome = document["chosen"] or "INFEASIBLE: no candidate keeps to the budget"
+    return f"budget     {budget}\n\n{columns(head, rows)}\n\noutcome    {outcome}"
+
+
+def bundle(document: dict[str, Any]) -> str:
+    """A manifest in lines."""
+    measured = document["measurement"]
+    lines = [
+        f"name       {document['name']} ({document['task']}, {document['candidate']})",
+        f"digest     {document['digest']}",
+        f"created    {document['created_at']}",
+        f"labels     {', '.join(document['labels'])}",
+        f"accuracy   {document['test_accuracy']:.3f} on the test rows",
+        f"size       {measured['size_bytes'] / MEGABYTE:.1f} MB",
+        f"latency    p50 {measured['latency_p50_ms']['value']:.2f} ms, "
+        f"p95 {measured['latency_p95_ms']['value']:.2f} ms",
+        f"drift      {document['reference']['reason']}",
+    ]
+    lines += [f"parent     {name} {digest[:12]}" for name, digest in document["parents"].items()]
+    lines += [
+        f"file       {entry['path']}  {entry['bytes']:,} bytes  {entry['sha256'][:12]}"
+        for entry in document["files"]
+    ]
+    return "\n".join(lines)
+
+
+def verified(document: dict[str, Any]) -> str:
+    """One line."""
+    return f"OK: {document['files']} files match the manifest ({document['digest'][:12]})"
+
+
+def replay(document: dict[str, Any]) -> str:
+    """Whether the alarm fired, after how many requests, on what evidence, and what moved."""
+    lines = [f"sent       {document['sent']} requests, {document['failed']} failed"]
+    if document["accuracy"] is not None:
+        lines.append(f"accuracy   {document['accuracy']:.3f} where the label is known")
+    verdict = document["verdict"]
+    if verdict is None:
+        lines.append(
+            f"no alarm   ln evidence {document['log_evidence']:.2f}, the alarm is at "
+            f"{document['threshold']:.2f}"
+        )
+        return "\n".join(lines)
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in verdict["parts"].items())
+    lines.append(f"ALARM      after {document['requests_until_alarm']} requests")
+    lines.append(
+        f"evidence   ln {verdict['log_evidence']:.2f} above {verdict['threshold']:.2f} ({parts})"
+    )
+    for kind in ("words", "classes"):
+        lines += [
+            f"{kind:<10} {m['name']}: {m['reference_ratio']:.1%} of reference rows, "
+            f"{m['recent_ratio']:.1%} of recent ones"
+            for m in verdict[kind]
+        ]
+    return "\n".join(lines)
+
+
+def labelled(document: dict[str, Any]) -> str:
+    """How many labels came in."""
+    return (
+        f"stored     {document['added']} new labels of {document['drawn']} drawn; "
+        f"{document['known']} rows of {document['model']} are labelled now"
+    )
+
+
+def retrained(document: dict[str, Any]) -> str:
+    """The decision with its reasons, and the gate where it came to one."""
+    decision = document["decision"]
+    lines = [f"decision   {decision['action']}"]
+    lines += [f"because    {reason}" for reason in decision["reasons"]]
+    gate = document.get("gate")
+    if gate is not None:
+        for name in ("golden", "fresh"):
+            drop = gate[name]
+            lines.append(
+                f"{name:<10} champion {drop['reference_accuracy']:.3f}, challenger "
+                f"{drop['candidate_accuracy']:.3f} on {drop['rows']} rows"
+            )
+        lines += [f"gate       {reason}" for reason in gate["reasons"]]
+        lines.append("promoted   yes" if gate["promoted"] else "promoted   no")
+    if document.get("infeasible"):
+        lines.append(certificate(document["certificate"]))
+    if document.get("deployed"):
+        lines.append(f"deployed   {document['deployed'][:12]}")
+    return "\n".join(lines)
+
+
+def rolled_back(document: dict[str, Any]) -> str:
+    """One line."""
+    return f"deployed   {document['deployed'][:12]} ({document['path']})"
+
+
+def history_document(ledger: Ledger, model: str) -> dict[str, Any]:
+    """Everything that the ledger knows of a model."""
+    return {
+        "model": model,
+        "runs": [dataclasses.asdict(entry) for entry in ledger.runs(model)],
+        "deployments": [
+            {**dataclasses.asdict(entry), "path": str(entry.path)}
+            for entry in ledger.deployments(model)
+        ],
+        "verdicts": [verdict.model_dump(mode="json") for verdict in ledger.verdicts(model)],
+        "decisions": [decision.model_dump(mode="json") for decision in ledger.decisions(model)],
+    }
+
+
+def history(document: dict[str, Any]) -> str:
+    """One line per event, oldest first."""
+    events = [
+        *((r["started_at"], "run", f"{r['id']} by {r['trigger']}") for r in document["runs"]),
+        *(
+            (r["finished_at"], "result", f"{r['id']}: {r['result']}")
+            for r in document["runs"]
+            if r["finished_at"]
+        ),
+        *(
+            (d["at"], "deployed", f"{d['bundle_digest'][:12]} ({d['reason']})")
+            for d in document["deployments"]
+        ),
+        *(
+            (v["at"], "alarm", f"at request {v['observation']}, {v['detector']}")
+            for v in document["verdicts"]
+        ),
+        *((d["at"], d["action"], "; ".join(d["reasons"])) for d in document["decisions"]),
+    ]
+    if not events:
+        return f"the ledger knows nothing of {document['model']}"
+    return columns(
+        ["at (UTC)", "what", "which"],
+        [[at[:19], what, which] for at, what, which in sorted(events)],
+    )

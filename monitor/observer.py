@@ -1,0 +1,89 @@
+"""The Observer of one bundle: every answered text goes through the drift detector of the
+reference that ships with the model; at the alarm a verdict says what moved.
+"""
+
+import logging
+from datetime import UTC, datetime
+
+from edgeloop.bundle import REFERENCE, Bundle
+from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.records import Verdict
+from monitor.detector import Alarm, Detector
+from monitor.reference import load_reference
+from monitor.words import Recent, moved_classes, risen_words
+
+logger = logging.getLogger(__name__)
+
+DETECTOR = "e-process-mixture"
+# Drift is taken to have begun when the evidence last stood at this share of the threshold. On the
+# example's traffic that lay within 20 rows of the truth; the minimum of the evidence did not.
+ONSET_RATIO = 0.5
+# Shares of fewer rows than this say little, however fast the alarm came.
+LEAST_EXPLAINED_ROWS = 20
+
+
+class DriftObserver:
+    """Implements edgeloop.observer.Observer. One caller of observe(), rows in order."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Raises MonitorError where reference.npz is damaged or of another model."""
+        self._reference = load_reference(bundle.file(REFERENCE))
+        self.model = bundle.manifest.name
+        self._bundle_digest = bundle.digest
+        self._detector = Detector(self._reference.fitted)
+        self._recent = Recent()
+        self._rows_since_onset = 0
+        fitted = self._reference.fitted
+        logger.info(
+            "event=monitor_ready model=%s armed=%s rows=%d target_run_length=%d reason=%r",
+            self.model,
+            fitted.armed,
+            fitted.rows,
+            fitted.target_run_length,
+            fitted.reason,
+        )
+
+    def observe(self, observation: Observation) -> Verdict | None:
+        """Take one observation; a verdict is returned once, at the alarm."""
+        skipped = self._detector.skipped
+        alarm = self._detector.update(observation.embedding, observation.probabilities)
+        if self._detector.skipped > skipped:
+            return None
+        self._recent.add(observation.text, int(observation.probabilities.argmax()))
+        fitted = self._detector.fitted
+        low = self._detector.log_evidence <= ONSET_RATIO * fitted.threshold
+        self._rows_since_onset = 0 if low else self._rows_since_onset + 1
+        return None if alarm is None else self._verdict(alarm)
+
+    def _verdict(self, alarm: Alarm) -> Verdict:
+        known, rows = self._reference, self._reference.fitted.rows
+        explained = min(len(self._recent), max(self._rows_since_onset, LEAST_EXPLAINED_ROWS))
+        words, classes = self._recent.count(explained)
+        return Verdict(
+            model=self.model,
+            bundle_digest=self._bundle_digest,
+            at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            observation=alarm.observation,
+            detector=DETECTOR,
+            log_evidence=alarm.log_evidence,
+            threshold=known.fitted.threshold,
+            parts=alarm.parts,
+            target_run_length=known.fitted.target_run_length,
+            words=risen_words(words, explained, known.words, rows),
+            classes=moved_classes(classes, explained, known.class_counts, known.labels),
+        )
+
+    def status(self) -> ObserverStatus:
+        """A snapshot for /metrics and /drift."""
+        detector, fitted = self._detector, self._detector.fitted
+        return ObserverStatus(
+            armed=fitted.armed,
+            observations=detector.observations,
+            skipped=detector.skipped,
+            log_evidence=detector.log_evidence,
+            threshold=fitted.threshold,
+            target_run_length=fitted.target_run_length,
+            verified_run_length=fitted.verified_run_length,
+            alarms=detector.alarms,
+            alarmed=detector.alarmed,
+        )

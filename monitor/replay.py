@@ -1,0 +1,209 @@
+"""Sends stored texts through a running server, or through a bundle without one, and tells what
+the drift monitor made of them. Command: `edgeloop monitor replay FILE`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from edgeloop.bundle import MODEL, TOKENIZER, Bundle
+from edgeloop.errors import MonitorError
+from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.records import Verdict
+from edgeloop.runtime import OnnxModel, softmax
+from monitor.observer import DriftObserver
+
+logger = logging.getLogger(__name__)
+
+POLL_EVERY_REQUESTS = 10
+REQUEST_TIMEOUT_SECONDS = 30.0
+# The server hands texts to its monitor after answering: the last ones may still be on their way.
+SETTLE_SECONDS = 5.0
+SETTLE_POLL_SECONDS = 0.05
+PROGRESS_SECONDS = 2.0
+
+Row = tuple[str, str, str | None]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What came of a replay.
+
+    `accuracy` is over answered rows with a label. `verdict` is an alarm that this traffic raised,
+    `requests_until_alarm` counts from its first row. `alarmed_before`: the monitor stood at an
+    alarm already, so that no new one could come. `evidence` is (observation, log evidence).
+    """
+
+    sent: int
+    failed: int
+    accuracy: float | None
+    verdict: Verdict | None
+    requests_until_alarm: int | None
+    alarmed_before: bool
+    log_evidence: float
+    threshold: float
+    evidence: tuple[tuple[int, float], ...]
+
+
+@dataclass
+class _Tally:
+    """Counts of a replay under way."""
+
+    total: int
+    progress: Progress
+    sent: int = 0
+    failed: int = 0
+    labelled: int = 0
+    correct: int = 0
+    verdict: Verdict | None = None
+    until_alarm: int | None = None
+    evidence: list[tuple[int, float]] = field(default_factory=list)
+    said: float = field(default_factory=time.monotonic)
+
+    def answered(self, label: str | None, predicted: str | None) -> None:
+        """Count a row; `predicted` is None where the request failed."""
+        self.sent += 1
+        self.failed += predicted is None
+        if label is not None and predicted is not None:
+            self.labelled += 1
+            self.correct += label == predicted
+        if time.monotonic() - self.said >= PROGRESS_SECONDS or self.sent == self.total:
+            self.said = time.monotonic()
+            self.progress(f"replay: {self.sent} of {self.total} sent, {self.failed} failed")
+
+    def result(self, status: ObserverStatus, alarmed_before: bool) -> ReplayResult:
+        """The counts with the monitor's last word."""
+        return ReplayResult(
+            sent=self.sent,
+            failed=self.failed,
+            accuracy=self.correct / self.labelled if self.labelled else None,
+            verdict=self.verdict,
+            requests_until_alarm=self.until_alarm,
+            alarmed_before=alarmed_before,
+            log_evidence=status.log_evidence,
+            threshold=status.threshold,
+            evidence=tuple(self.evidence),
+        )
+
+
+def replay(
+    rows: Sequence[Row], url: str, progress: Progress, stop_at_alarm: bool = False
+) -> ReplayResult:
+    """Send every row's text to POST /predict, one by one, and follow GET /drift.
+
+    A request that fails is counted, the replay goes on. Raises MonitorError where the server's
+    /drift does not answer at the beginning or at the end.
+    """
+    tally = _Tally(len(rows), progress)
+    with httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_SECONDS) as client:
+        start = _settled(client)
+        tally.evidence.append((start.status.observations, start.status.log_evidence))
+        for row_id, text, label in rows:
+            tally.answered(label, _predict(client, row_id, text))
+            if tally.sent % POLL_EVERY_REQUESTS == 0:
+                _note(tally, start, _drift(client))
+                if stop_at_alarm and tally.verdict is not None:
+                    break
+        end = _settled(client)
+        _note(tally, start, end)
+    return tally.result(end.status, start.status.alarmed)
+
+
+@dataclass(frozen=True)
+class _Drift:
+    """One answer of GET /drift."""
+
+    status: ObserverStatus
+    pending: int
+    bundle_digest: str
+    verdict: Verdict | None
+
+
+def _predict(client: httpx.Client, row_id: str, text: str) -> str | None:
+    """The best label, None where the request failed."""
+    try:
+        # A header takes ASCII only; the server makes an id of its own for an unfit one.
+        headers = {"x-request-id": row_id.encode("ascii", "replace").decode()}
+        answer = client.post(
+            "/predict", json={"inputs": text, "truncate": True}, headers=headers
+        ).raise_for_status()
+        return str(answer.json()[0]["label"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+        logger.warning("event=request_failed row=%s problem=%r", row_id, problem)
+        return None
+
+
+def _drift(client: httpx.Client) -> _Drift:
+    try:
+        document = client.get("/drift").raise_for_status().json()
+        return _read_drift(document)
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+        raise MonitorError(
+            f"{client.base_url}: GET /drift does not answer as an edgeloop server does "
+            f"({problem}); start one with `edgeloop serve`, or replay with --bundle"
+        ) from None
+
+
+def _read_drift(document: dict[str, Any]) -> _Drift:
+    verdict = document["verdict"]
+    names = ObserverStatus.__dataclass_fields__
+    return _Drift(
+        status=ObserverStatus(**{name: document[name] for name in names}),
+        pending=int(document["pending_observations"]),
+        bundle_digest=str(document["bundle_digest"]),
+        verdict=None if verdict is None else Verdict.model_validate(verdict, strict=False),
+    )
+
+
+def _settled(client: httpx.Client) -> _Drift:
+    """The monitor's word once it has seen every answered text, or after SETTLE_SECONDS."""
+    end = time.monotonic() + SETTLE_SECONDS
+    while (drift := _drift(client)).pending and time.monotonic() < end:
+        time.sleep(SETTLE_POLL_SECONDS)
+    return drift
+
+
+def _note(tally: _Tally, start: _Drift, drift: _Drift) -> None:
+    """Take over the evidence, and a verdict that was not there at the start."""
+    tally.evidence.append((drift.status.observations, drift.status.log_evidence))
+    if drift.verdict is None or drift.verdict == start.verdict or tally.verdict is not None:
+        return
+    tally.verdict = drift.verdict
+    # Another bundle than at the start counts its observations from its own activation.
+    same = drift.bundle_digest == start.bundle_digest
+    tally.until_alarm = (
+        drift.verdict.observation - start.status.observations if same else tally.sent
+    )
+
+
+def replay_offline(
+    rows: Sequence[Row], bundle: Bundle, progress: Progress, stop_at_alarm: bool = False
+) -> ReplayResult:
+    """The same without a server: model and monitor of the bundle in this process.
+
+    Raises EngineError where the model does not load, MonitorError where the reference does not.
+    """
+    manifest = bundle.manifest
+    observer = DriftObserver(bundle)
+    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
+    tally = _Tally(len(rows), progress)
+    for _, text, label in rows:
+        encoded = model.encode([text])
+        output = model.run(encoded)
+        scores = softmax(output.logits)[0]
+        verdict = observer.observe(
+            Observation(text, output.embedding[0], scores, encoded.tokens[0])
+        )
+        tally.answered(label, manifest.labels[int(scores.argmax())])
+        status = observer.status()
+        tally.evidence.append((status.observations, status.log_evidence))
+        if verdict is not None:
+            tally.verdict, tally.until_alarm = verdict, tally.sent
+            if stop_at_alarm:
+                break
+    return tally.result(observer.status(), alarmed_before=False)

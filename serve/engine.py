@@ -1,0 +1,251 @@
+"""From texts to scores: one queue, K threads that run the model, one text per run.
+
+A text is scored alone, so that no answer depends on the company it came in (dynamic int8 takes
+one activation scale for the whole batch), and because batches in order of arrival lose more to
+padding than they win. Threads share one session: ONNX Runtime lets go of the GIL while it runs.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeloop.bundle import MODEL, TOKENIZER, Bundle
+from edgeloop.errors import EngineError
+from edgeloop.runtime import Encoded, OnnxModel, Output, softmax
+
+logger = logging.getLogger(__name__)
+
+# Weight of the newest run in the smoothed inference time that Retry-After is computed from.
+SMOOTHING = 0.1
+
+
+class QueueFull(Exception):
+    """The request does not fit in the queue; carries when to try again."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__(f"the queue is full, try again in {retry_after_seconds:.3f} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Expired(Exception):
+    """A text of the request was still queued at its deadline."""
+
+
+class TooLong(Exception):
+    """The text at `index` has more tokens than the model takes, and may not be cut."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+class Unhealthy(Exception):
+    """No thread is left to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One text's answer: logits (classes,) float32, probabilities (classes,) float64, embedding
+    (hidden,) float32; seconds from submission to the start, and of tokenizing and inference."""
+
+    text: str
+    tokens: int
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float64]
+    embedding: NDArray[np.float32]
+    queue_seconds: float
+    inference_seconds: float
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """The texts of one request. `deadline` is in time.monotonic() seconds."""
+
+    texts: Sequence[str]
+    truncate: bool
+    deadline: float
+    future: Future[list[Scored]] = field(default_factory=Future)
+    submitted: float = 0.0
+    taken: int = 0
+    scores: dict[int, Scored] = field(default_factory=dict)
+
+    def waiting(self) -> int:
+        """How many texts no thread has taken yet."""
+        return len(self.texts) - self.taken
+
+
+class Model(Protocol):
+    """What the threads run; edgeloop.runtime.OnnxModel is one."""
+
+    def encode(self, texts: Sequence[str]) -> Encoded: ...
+
+    def run(self, encoded: Encoded) -> Output: ...
+
+
+class Engine(Protocol):
+    """Answers jobs through their futures: a list of Scored in the order of the texts, or Expired,
+    TooLong or EngineError."""
+
+    def submit(self, job: Job) -> None:
+        """Queue all texts of a job or none. Raises QueueFull, Unhealthy."""
+        ...
+
+    def expire(self, job: Job) -> None:
+        """Fail the job with Expired if any of its texts is still queued."""
+        ...
+
+    def healthy(self) -> bool:
+        """False once a thread has died."""
+        ...
+
+    def close(self) -> None:
+        """Stop after the last queued job; returns at once."""
+        ...
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait for the threads after close()."""
+        ...
+
+
+class ThreadEngine:
+    """The Engine for a model whose run() is thread-safe and lets go of the GIL."""
+
+    def __init__(self, model: Model, workers: int, queue_texts: int) -> None:
+        self._model = model
+        self._limit = queue_texts
+        self._queue: deque[Job] = deque()
+        self._queued = 0  # texts, not jobs
+        self._mean_seconds = 0.0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._dead = 0
+        self._threads = [
+            threading.Thread(target=self._work, name=f"engine-{i}", daemon=True)
+            for i in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue all texts of a job or none. Raises QueueFull, Unhealthy."""
+        with self._changed:
+            if self._closing or self._dead == len(self._threads):
+                raise Unhealthy("no inference thread is left; restart the server")
+            if self._queued + len(job.texts) > self._limit:
+                raise QueueFull(self._queued * self._mean_seconds / len(self._threads))
+            # RUNNING futures cannot be cancelled from outside: only the engine settles a job.
+            job.future.set_running_or_notify_cancel()
+            job.submitted = time.monotonic()
+            self._queue.append(job)
+            self._queued += len(job.texts)
+            self._changed.notify(len(job.texts))
+
+    def expire(self, job: Job) -> None:
+        """Fail the job with Expired if any of its texts is still queued."""
+        with self._changed:
+            if job.waiting():
+                self._fail(job, Expired())
+
+    def healthy(self) -> bool:
+        """False once a thread has died."""
+        return self._dead == 0
+
+    def close(self) -> None:
+        """Stop after the last queued job; returns at once."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait for the threads after close()."""
+        end = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _work(self) -> None:
+        try:
+            while (taken := self._take()) is not None:
+                self._answer(*taken)
+        except BaseException:
+            logger.exception("event=inference_thread_died")
+            with self._changed:
+                self._dead += 1
+                if self._dead == len(self._threads):
+                    for job in list(self._queue):
+                        self._fail(job, EngineError("every inference thread has died"))
+
+    def _take(self) -> tuple[Job, int] | None:
+        """The next text that is still wanted; None when the engine is closed and empty."""
+        with self._changed:
+            while True:
+                while not self._queue:
+                    if self._closing:
+                        return None
+                    self._changed.wait()
+                job = self._queue[0]
+                if time.monotonic() >= job.deadline:
+                    self._fail(job, Expired())
+                    continue
+                index = job.taken
+                job.taken += 1
+                self._queued -= 1
+                if not job.waiting():
+                    self._queue.popleft()
+                return job, index
+
+    def _answer(self, job: Job, index: int) -> None:
+        try:
+            scored = self._score(job, index)
+        except BaseException as problem:
+            with self._changed:
+                self._fail(job, problem if isinstance(problem, Exception) else EngineError("died"))
+            if not isinstance(problem, Exception):
+                raise
+            return
+        with self._changed:
+            self._mean_seconds += SMOOTHING * (scored.inference_seconds - self._mean_seconds)
+            job.scores[index] = scored
+            if len(job.scores) == len(job.texts) and not job.future.done():
+                job.future.set_result([job.scores[i] for i in range(len(job.texts))])
+
+    def _score(self, job: Job, index: int) -> Scored:
+        text = job.texts[index]
+        started = time.monotonic()
+        encoded = self._model.encode([text])
+        if encoded.truncated[0] and not job.truncate:
+            raise TooLong(index)
+        output = self._model.run(encoded)
+        if not np.isfinite(output.logits).all():
+            raise EngineError("the model's logits are not finite; run `edgeloop bundle verify`")
+        return Scored(
+            text=text,
+            tokens=encoded.tokens[0],
+            logits=output.logits[0],
+            probabilities=softmax(output.logits)[0],
+            embedding=output.embedding[0],
+            queue_seconds=started - job.submitted,
+            inference_seconds=time.monotonic() - started,
+        )
+
+    def _fail(self, job: Job, problem: Exception) -> None:
+        """Settle a job and take what is left of it out of the queue. The lock is held."""
+        if job.waiting():
+            self._queue.remove(job)
+            self._queued -= job.waiting()
+            job.taken = len(job.texts)
+        if not job.future.done():
+            job.future.set_exception(problem)
+
+
+def open_engine(bundle: Bundle, workers: int, queue_texts: int) -> ThreadEngine:
+    """Load a bundle's model. Raises EngineError where it does not load."""
+    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), bundle.manifest.max_tokens)
+    return ThreadEngine(model, workers, queue_texts)

@@ -1,0 +1,94 @@
+"""Follows the ledger: when another bundle becomes the deployed one, it is verified, loaded aside,
+replayed and put in the slot. A bundle that fails leaves the old one serving, and is not tried
+again until the ledger's pointer moves.
+"""
+
+import asyncio
+import logging
+
+from edgeloop.errors import LedgerError
+from edgeloop.ledger import Deployment, Ledger
+from serve.metrics import ServeMetrics
+from serve.slot import ActivationError, Activator, Active, Slot, verify_bundle
+
+logger = logging.getLogger(__name__)
+
+
+def deployed_now(ledger: Ledger, model: str) -> Deployment:
+    """What the ledger says is deployed. Raises LedgerError where it says nothing."""
+    deployment = ledger.deployed(model)
+    if deployment is None:
+        raise LedgerError(
+            f"nothing is deployed for the model {model!r}; run `edgeloop run` with its recipe "
+            "first, or serve a folder with `edgeloop serve --bundle PATH`"
+        )
+    return deployment
+
+
+class Follower:
+    """Polls one model's pointer for as long as `run` runs."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        ledger: Ledger,
+        activator: Activator,
+        metrics: ServeMetrics,
+        served: Deployment,
+    ) -> None:
+        self._slot = slot
+        self._ledger = ledger
+        self._activator = activator
+        self._metrics = metrics
+        self._seen = served
+        self._ledger_lost = False
+
+    async def run(self, poll_seconds: float) -> None:
+        """Look every `poll_seconds` until cancelled."""
+        while True:
+            await asyncio.sleep(poll_seconds)
+            try:
+                await self.look()
+            except Exception:  # the server keeps what it has; the next poll is another chance
+                logger.exception("event=follow_failed")
+
+    async def look(self) -> None:
+        """Look once, and swap where the pointer moved."""
+        deployment = await self._deployed()
+        if deployment is None or deployment.sequence == self._seen.sequence:
+            return
+        self._seen = deployment
+        if deployment.bundle_digest == self._slot.current.bundle.digest:
+            logger.info("event=already_served bundle=%s", deployment.bundle_digest[:12])
+            return
+        try:
+            active = await asyncio.to_thread(self._activate, deployment)
+        except ActivationError as problem:
+            self._metrics.swapped(problem.reason)
+            logger.error("event=swap_refused reason=%s problem=%s", problem.reason, problem)
+            return
+        old = self._slot.current.bundle
+        self._slot.swap(active)
+        self._metrics.swapped("ok")
+        logger.info(
+            "event=swapped model=%s bundle=%s was=%s",
+            deployment.model,
+            active.bundle.digest[:12],
+            old.digest[:12],
+        )
+
+    async def _deployed(self) -> Deployment | None:
+        """The pointer, or None while the ledger cannot be read; said once, not at every poll."""
+        try:
+            deployment = await asyncio.to_thread(self._ledger.deployed, self._seen.model)
+        except LedgerError as problem:
+            if not self._ledger_lost:
+                logger.error("event=ledger_lost problem=%s", problem)
+            self._ledger_lost = True
+            return None
+        self._ledger_lost = False
+        return deployment
+
+    def _activate(self, deployment: Deployment) -> Active:
+        bundle = verify_bundle(deployment.path, deployment.model, deployment.bundle_digest)
+        return self._activator.activate(bundle)

@@ -1,0 +1,176 @@
+"""Every metric of the server. All series exist from the start at 0; labels are bounded.
+
+The registry is an argument. Digests and versions stand only in edgeloop_model_info.
+"""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from edgeloop.bundle import Bundle
+from edgeloop.naming import metric_name
+from serve.engine import Scored
+
+VARIANT = "stable"
+OTHER = "other"
+CLASS_LIMIT = 100
+# 0.5 ms to 10 s: a small classifier answers in about a millisecond.
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+ROUTE_CODES = {
+    "/predict": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
+    "/feedback": (200, 400, 405, 413, 422, 499, 500, 503),
+    "/health": (200, 405, 500, 503),
+    "/info": (200, 405, 500),
+    "/metrics": (200, 405, 500),
+    "/drift": (200, 405, 500),
+    OTHER: (404, 405, 500),
+}
+REJECTIONS = ("invalid", "body_too_large", "queue_full", "deadline", "engine", "ledger")
+SWAP_REASONS = ("ok", "verify", "load", "golden")
+
+
+class ServeMetrics:
+    """The server's metrics for one model name."""
+
+    def __init__(self, registry: CollectorRegistry, model: str) -> None:
+        self.registry = registry
+        self.model = model
+        self._define_http(registry)
+        self._define_model(registry)
+        self._start_at_zero()
+        self._classes: dict[str, Counter] = {}
+        self._info: tuple[str, ...] | None = None
+
+    def _define_http(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            metric_name("requests", total=True),
+            "Answered HTTP requests",
+            ("model", "variant", "route", "code"),
+            registry=registry,
+        )
+        self._duration = Histogram(
+            metric_name("request_duration", "seconds"),
+            "From the request's head to the last byte of its answer",
+            ("model", "variant", "route"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._inflight = Gauge(
+            metric_name("inflight_requests"),
+            "Requests that are being answered",
+            ("model",),
+            registry=registry,
+        )
+        self._rejected = Counter(
+            metric_name("rejected", total=True),
+            "Requests to /predict and /feedback that were refused",
+            ("model", "reason"),
+            registry=registry,
+        )
+        self._labels = Counter(
+            metric_name("labels", total=True),
+            "Labels that were stored by /feedback",
+            ("model",),
+            registry=registry,
+        )
+
+    def _define_model(self, registry: CollectorRegistry) -> None:
+        self._queue_wait = Histogram(
+            metric_name("queue_wait", "seconds"),
+            "A text's wait for an inference thread",
+            ("model", "variant"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._inference = Histogram(
+            metric_name("inference", "seconds"),
+            "Tokenizing and scoring one text",
+            ("model", "variant"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._predictions = Counter(
+            metric_name("predictions", total=True),
+            "Answered texts by their best class",
+            ("model", "variant", "class"),
+            registry=registry,
+        )
+        self._model_info = Gauge(
+            metric_name("model", "info"),
+            "1 for the bundle that is served",
+            ("model", "variant", "version", "digest"),
+            registry=registry,
+        )
+        self._swaps = Counter(
+            metric_name("swaps", total=True),
+            "Attempts to swap the bundle: ok, or the step that failed",
+            ("model", "reason"),
+            registry=registry,
+        )
+        self._dropped = Counter(
+            metric_name("monitor_dropped", total=True),
+            "Answered texts that the drift monitor did not see because it was behind",
+            ("model",),
+            registry=registry,
+        )
+        self._monitor_errors = Counter(
+            metric_name("monitor_errors", total=True),
+            "Exceptions of the drift monitor",
+            ("model",),
+            registry=registry,
+        )
+
+    def _start_at_zero(self) -> None:
+        for route, codes in ROUTE_CODES.items():
+            self._duration.labels(self.model, VARIANT, route)
+            for code in codes:
+                self._requests.labels(self.model, VARIANT, route, str(code))
+        for reason in REJECTIONS:
+            self._rejected.labels(self.model, reason)
+        for reason in SWAP_REASONS:
+            self._swaps.labels(self.model, reason)
+        self.inflight = self._inflight.labels(self.model)
+        self.labels_stored = self._labels.labels(self.model)
+        self.dropped = self._dropped.labels(self.model)
+        self.monitor_errors = self._monitor_errors.labels(self.model)
+        self._queue_wait_child = self._queue_wait.labels(self.model, VARIANT)
+        self._inference_child = self._inference.labels(self.model, VARIANT)
+
+    def answered(self, route: str, code: int, seconds: float) -> None:
+        """Count one HTTP answer; `route` must be a key of ROUTE_CODES."""
+        self._requests.labels(self.model, VARIANT, route, str(code)).inc()
+        self._duration.labels(self.model, VARIANT, route).observe(seconds)
+
+    def scored(self, answers: Sequence[Scored], labels: Sequence[str]) -> None:
+        """Count answered texts."""
+        for answer in answers:
+            self._queue_wait_child.observe(answer.queue_seconds)
+            self._inference_child.observe(answer.inference_seconds)
+            self._class(labels[int(answer.probabilities.argmax())]).inc()
+
+    def rejected(self, reason: str) -> None:
+        """Count a refused request; `reason` is one of REJECTIONS."""
+        self._rejected.labels(self.model, reason).inc()
+
+    def swapped(self, reason: str) -> None:
+        """Count an attempt to swap; `reason` is one of SWAP_REASONS."""
+        self._swaps.labels(self.model, reason).inc()
+
+    def show_bundle(self, bundle: Bundle) -> None:
+        """Make a bundle the one in edgeloop_model_info, and start its classes at 0."""
+        if self._info is not None:
+            self._model_info.remove(*self._info)
+        self._info = (self.model, VARIANT, bundle.manifest.created_at, bundle.digest)
+        self._model_info.labels(*self._info).set(1)
+        for label in bundle.manifest.labels:
+            self._class(label)
+
+    def _class(self, label: str) -> Counter:
+        """The series of a class; labels beyond the first CLASS_LIMIT share one."""
+        found = self._classes.get(label)
+        if found is None:
+            name = label if len(self._classes) < CLASS_LIMIT else OTHER
+            found = self._predictions.labels(self.model, VARIANT, name)
+            if name == label:
+                self._classes[label] = found
+        return found

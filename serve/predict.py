@@ -1,0 +1,130 @@
+"""POST /predict: the hot route, written against ASGI itself."""
+
+import asyncio
+import logging
+import math
+import time
+
+from starlette.types import Receive, Scope, Send
+
+from edgeloop.errors import EngineError
+from edgeloop.observer import Observation
+from serve.engine import Engine, Expired, Job, QueueFull, Scored, TooLong, Unhealthy
+from serve.metrics import ServeMetrics
+from serve.slot import Active, Slot
+from serve.tei import MAX_BATCH_TEXTS, Refused, encode_predictions, parse_predict
+from serve.wire import header, milliseconds, read_body, send_json
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_LEAST_SECONDS = 0.05
+
+
+class Predict:
+    """Answers with the deployment that is in the slot when the request is admitted."""
+
+    def __init__(self, slot: Slot, metrics: ServeMetrics, queue_texts: int) -> None:
+        self._slot = slot
+        self._metrics = metrics
+        self._max_batch_texts = min(MAX_BATCH_TEXTS, queue_texts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises Refused, wire.ClientGone."""
+        body = await read_body(scope, receive)
+        request = parse_predict(body, self._max_batch_texts)
+        timeout_seconds = client_timeout(header(scope, b"x-request-timeout-ms"))
+        with self._slot.current as active:  # admitted: no await between this and submit()
+            job = Job(request.texts, request.truncate, _deadline(active, timeout_seconds))
+            answers = await _answer(active, job)
+            labels = active.bundle.manifest.labels
+            reply = encode_predictions(answers, labels, request)
+            self._metrics.scored(answers, labels)
+            for answer in answers:
+                active.feed.put(_observation(answer))
+        inference_seconds = sum(answer.inference_seconds for answer in answers)
+        headers = [
+            (b"x-edgeloop-bundle", active.bundle.digest.encode()),
+            (b"x-inference-time", milliseconds(inference_seconds)),
+        ]
+        await send_json(send, 200, reply, headers)
+
+
+def client_timeout(value: bytes | None) -> float:
+    """Seconds of x-request-timeout-ms; infinite without it. Raises Refused (422)."""
+    if value is None:
+        return math.inf
+    try:
+        timeout_ms = float(value)
+    except ValueError:
+        timeout_ms = math.nan
+    if not timeout_ms > 0.0:
+        raise Refused(
+            422, "Validation", f"x-request-timeout-ms: {value!r} is not a number of ms above 0"
+        )
+    return timeout_ms / 1000.0
+
+
+def _deadline(active: Active, timeout_seconds: float) -> float:
+    allowed_seconds = active.bundle.manifest.deadline_ms / 1000.0
+    return time.monotonic() + min(allowed_seconds, timeout_seconds)
+
+
+async def _answer(active: Active, job: Job) -> list[Scored]:
+    """Submit and wait; what the engine raises becomes the answer's status."""
+    try:
+        return await _submit(active.engine, job)
+    except QueueFull as problem:
+        raise _overloaded(problem.retry_after_seconds) from None
+    except Expired:
+        raise Refused(
+            504,
+            "Timeout",
+            "the deadline passed while the request waited for an inference thread",
+            reason="deadline",
+        ) from None
+    except TooLong as problem:
+        raise _too_long(active, job, problem) from None
+    except Unhealthy as problem:
+        raise Refused(503, "Unhealthy", str(problem), reason="engine") from None
+    except Exception as problem:  # ONNX Runtime raises its own, unexported types
+        logger.exception("event=inference_failed bundle=%s", active.bundle.digest[:12])
+        message = str(problem) if isinstance(problem, EngineError) else "the model failed"
+        raise Refused(424, "Backend", message, reason="engine") from None
+
+
+async def _submit(engine: Engine, job: Job) -> list[Scored]:
+    engine.submit(job)
+    left_seconds = job.deadline - time.monotonic()
+    timer = asyncio.get_running_loop().call_later(left_seconds, engine.expire, job)
+    try:
+        return await asyncio.wrap_future(job.future)
+    finally:
+        timer.cancel()
+
+
+def _overloaded(retry_after_seconds: float) -> Refused:
+    seconds = max(RETRY_AFTER_LEAST_SECONDS, retry_after_seconds)
+    return Refused(
+        503,
+        "Overloaded",
+        "the server has more requests than it can answer in time; try again later",
+        reason="queue_full",
+        headers=[
+            (b"retry-after", str(math.ceil(seconds)).encode()),
+            (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
+        ],
+    )
+
+
+def _too_long(active: Active, job: Job, problem: TooLong) -> Refused:
+    where = "" if len(job.texts) == 1 else f"[{problem.index}]"
+    return Refused(
+        422,
+        "Validation",
+        f"`inputs`{where} has more than {active.bundle.manifest.max_tokens} tokens; shorten it, or "
+        'send "truncate": true to have it cut at its end',
+    )
+
+
+def _observation(answer: Scored) -> Observation:
+    return Observation(answer.text, answer.embedding, answer.probabilities, answer.tokens)

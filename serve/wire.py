@@ -1,0 +1,117 @@
+"""Plain ASGI: reading a bounded body, sending JSON, and what every answer carries.
+
+Headers of every answer: x-request-id (the client's, or a new one), x-total-time (ms), and while
+the server drains `connection: close`, so that no client is left on a connection that goes away.
+"""
+
+import time
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from serve.tei import Refused
+
+MAX_BODY_BYTES = 256 * 1024
+# A body over the limit is still read up to here: an answer to a client that is still sending
+# would be lost in a connection reset.
+DRAIN_BYTES = 8 * 1024 * 1024
+CLIENT_CLOSED = 499
+REQUEST_ID_MAX_CHARS = 128
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request was complete."""
+
+
+class Exchange:
+    """One request and its answer: wraps `send`, keeps the status."""
+
+    def __init__(self, scope: Scope, send: Send, draining: bool) -> None:
+        self.started = time.perf_counter()
+        self.status = 500
+        self.answered = False
+        self._send = send
+        self._draining = draining
+        self._id = request_id(header(scope, b"x-request-id"))
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, with the headers of every answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.answered = True
+            extra = [(b"x-request-id", self._id), (b"x-total-time", milliseconds(self.seconds()))]
+            if self._draining:
+                extra.append((b"connection", b"close"))
+            message = {**message, "headers": [*message.get("headers", ()), *extra]}
+        await self._send(message)
+
+    def seconds(self) -> float:
+        """Since the request's head was read."""
+        return time.perf_counter() - self.started
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that lower-case name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+def request_id(given: bytes | None) -> bytes:
+    """The client's id where it is short and printable ASCII, else a new one."""
+    if given and len(given) <= REQUEST_ID_MAX_CHARS and all(0x20 < byte < 0x7F for byte in given):
+        return given
+    return uuid.uuid4().hex.encode()
+
+
+def milliseconds(seconds: float) -> bytes:
+    """A header value: 1.234."""
+    return f"{seconds * 1000:.3f}".encode()
+
+
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """The whole body. Raises Refused (413) where it is larger, ClientGone where it ends early."""
+    length = header(scope, b"content-length")
+    announced = int(length) if length is not None and length.isdigit() else 0
+    chunks: list[bytes] = []
+    size, more = 0, announced <= DRAIN_BYTES
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= limit_bytes:
+            chunks.append(chunk)
+        more = message.get("more_body", False) and size <= DRAIN_BYTES
+    if max(size, announced) > limit_bytes:
+        raise Refused(
+            413,
+            "Validation",
+            f"the body is larger than {limit_bytes} bytes; send shorter texts or fewer at a time",
+            reason="body_too_large",
+            headers=[(b"connection", b"close")],
+        )
+    return b"".join(chunks)
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """Answer with a JSON body."""
+    plain = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": plain})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, status: int, error_type: str, message: str) -> None:
+    """Answer with {"error", "error_type"}."""
+    body = msgspec.json.encode({"error": message, "error_type": error_type})
+    await send_json(send, status, body)

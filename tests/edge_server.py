@@ -1,0 +1,165 @@
+"""A real server process for the tests, and the few lines that run inside it.
+
+    with serving(bundle=path) as server: httpx.post(server.url + "/predict", ...)
+
+The process prints its URL when it is ready and, after a clean stop, the modules it had loaded.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edgeloop import log
+from edgeloop.bundle import Bundle
+from edgeloop.errors import EdgeloopError
+from edgeloop.ledger import open_ledger, utc_now
+from edgeloop.observer import Observation, Observer, ObserverStatus
+from edgeloop.records import Verdict
+from serve.run import ServerSettings, run_server
+
+ROOT = Path(__file__).parents[1]
+ALARM_WORD = "alarm"
+BROKEN_WORD = "explode"
+
+
+class WordObserver:
+    """Counts; alarms at a text with ALARM_WORD, fails at one with BROKEN_WORD."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._seen = 0
+        self._alarms = 0
+
+    def observe(self, observation: Observation) -> Verdict | None:
+        self._seen += 1
+        assert observation.embedding.ndim == 1
+        assert observation.probabilities.shape == (len(self._bundle.manifest.labels),)
+        if BROKEN_WORD in observation.text:
+            raise ValueError("the observer broke")
+        if ALARM_WORD not in observation.text:
+            return None
+        self._alarms += 1
+        return Verdict(
+            model=self._bundle.manifest.name,
+            bundle_digest=self._bundle.digest,
+            at=utc_now(),
+            observation=self._seen,
+            detector="word",
+            log_evidence=3.0,
+            threshold=2.0,
+            parts={},
+            target_run_length=100,
+            words=(),
+            classes=(),
+        )
+
+    def status(self) -> ObserverStatus:
+        return ObserverStatus(
+            True, self._seen, 0, 0.0, 2.0, 100, 100.0, self._alarms, self._alarms > 0
+        )
+
+
+class SeenCollector(Collector):
+    """What the monitor's own collector does: reads the observer of the moment."""
+
+    def __init__(self, current: Callable[[], Observer]) -> None:
+        self._current = current
+
+    def collect(self) -> Iterable[Metric]:
+        seen = self._current().status().observations
+        yield GaugeMetricFamily("edgeloop_test_observations", "Seen by the observer", seen)
+
+
+@dataclass
+class Server:
+    """A running server; `modules` is filled by a clean stop."""
+
+    url: str
+    process: subprocess.Popen[str]
+    modules: list[str] = field(default_factory=list)
+    log: str = ""
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal it, wait, and return its exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Read what it says until it ends; its exit code."""
+        out, self.log = self.process.communicate(timeout=60)
+        self.modules = json.loads(out) if out.strip() else []
+        return self.process.returncode
+
+
+def launch(**options: Any) -> subprocess.Popen[str]:
+    """Start the process; options are those of `main`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.edge_server", json.dumps(options, default=str)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[Server]:
+    """A server that answers; it is killed at the end if it still runs."""
+    process = launch(**options)
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    try:
+        assert url.startswith("http://"), process.communicate(timeout=10)
+        yield Server(url, process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=10)
+
+
+def main(
+    bundle: str | None = None,
+    follow: str | None = None,
+    home: str | None = None,
+    port: int = 0,
+    **options: Any,
+) -> int:
+    """Serve with a WordObserver; verdicts go to the ledger where there is one."""
+    log.configure()
+    ledger = None if home is None else open_ledger(Path(home))
+    settings = ServerSettings(
+        host="127.0.0.1",
+        port=port,
+        bundle=None if bundle is None else Path(bundle),
+        follow=follow,
+        ledger=ledger,
+        make_observer=WordObserver,
+        on_verdict=(lambda _: None) if ledger is None else ledger.add_verdict,
+        make_collector=SeenCollector,
+        on_ready=lambda url: print(url, flush=True),
+        poll_seconds=0.05,
+        **options,
+    )
+    try:
+        code = run_server(settings)
+    except EdgeloopError as problem:
+        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
+        return 1
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(**json.loads(sys.argv[1])))

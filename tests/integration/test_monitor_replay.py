@@ -1,0 +1,164 @@
+"""Replay through a bundle in this process, and through a loopback server that speaks the same
+shapes as `edgeloop serve`."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from edgeloop.bundle import MODEL, TOKENIZER, Bundle
+from edgeloop.errors import MonitorError
+from edgeloop.observer import Observation
+from edgeloop.runtime import OnnxModel, softmax
+from monitor.observer import DriftObserver
+from monitor.replay import POLL_EVERY_REQUESTS, Row, replay, replay_offline
+from tests import monitored, tiny
+
+ORDINARY: list[Row] = [
+    (f"o{i}", text, label) for i, (text, label) in enumerate(tiny.sentences(60, seed=77))
+]
+SHIFTED: list[Row] = [(f"s{i}", "gas bottle swap my cylinder", None) for i in range(80)]
+FAILING = "fail"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return monitored.make_bundle(tmp_path_factory.mktemp("replayed"))
+
+
+class Loopback(HTTPServer):
+    """Scores with the bundle's model, watches with its observer."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.bundle = bundle
+        self.observer = DriftObserver(bundle)
+        self.model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), 64)
+        self.verdict: object = None
+        self.ids: list[str | None] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Loopback
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        assert body["truncate"] is True
+        self.server.ids.append(self.headers["x-request-id"])
+        if body["inputs"] == FAILING:
+            self._answer(503, {"error": "busy"})
+            return
+        output = self.server.model.score([body["inputs"]])
+        scores = softmax(output.logits)[0]
+        seen = Observation(body["inputs"], output.embedding[0], scores, 8)
+        verdict = self.server.observer.observe(seen)
+        if verdict is not None:
+            self.server.verdict = verdict.model_dump(mode="json")
+        labels = self.server.bundle.manifest.labels
+        ranked = sorted(zip(scores.tolist(), labels, strict=True), reverse=True)
+        self._answer(200, [{"score": score, "label": label} for score, label in ranked])
+
+    def do_GET(self) -> None:
+        status = asdict(self.server.observer.status())
+        head = {"pending_observations": 0, "bundle_digest": self.server.bundle.digest}
+        self._answer(200, {**status, **head, "verdict": self.server.verdict})
+
+    def _answer(self, status: int, document: object) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silence: the requests are asserted, not read."""
+
+
+@pytest.fixture
+def server(bundle: Bundle) -> Iterator[Loopback]:
+    with Loopback(bundle) as loopback:
+        thread = threading.Thread(target=loopback.serve_forever)
+        thread.start()
+        yield loopback
+        loopback.shutdown()
+        thread.join()
+
+
+def url(server: Loopback) -> str:
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def test_ordinary_traffic_is_scored_without_an_alarm(server: Loopback) -> None:
+    said: list[str] = []
+    result = replay(ORDINARY, url(server), said.append)
+    assert (result.sent, result.failed, result.verdict) == (60, 0, None)
+    assert result.requests_until_alarm is None
+    assert result.accuracy is not None
+    assert result.accuracy > 0.9
+    assert [at for at, _ in result.evidence] == [*range(0, 61, POLL_EVERY_REQUESTS), 60]
+    assert server.ids == [row_id for row_id, _, _ in ORDINARY]
+    assert said[-1] == "replay: 60 of 60 sent, 0 failed"
+
+
+def test_the_alarm_is_counted_from_the_first_shifted_request(server: Loopback) -> None:
+    replay(ORDINARY, url(server), str)
+    result = replay(SHIFTED, url(server), str)
+    assert result.verdict is not None
+    assert result.requests_until_alarm == result.verdict.observation - 60
+    assert result.log_evidence > result.threshold
+    assert result.accuracy is None
+    assert (result.sent, result.alarmed_before) == (80, False)
+
+
+def test_a_replay_may_stop_at_the_alarm(server: Loopback) -> None:
+    result = replay(SHIFTED, url(server), str, stop_at_alarm=True)
+    assert result.requests_until_alarm is not None
+    assert result.requests_until_alarm <= result.sent < 80
+    assert result.sent % POLL_EVERY_REQUESTS == 0
+
+
+def test_an_alarm_of_earlier_traffic_is_not_taken_for_a_new_one(server: Loopback) -> None:
+    replay(SHIFTED, url(server), str)
+    result = replay(ORDINARY, url(server), str)
+    assert result.alarmed_before
+    assert (result.verdict, result.requests_until_alarm) == (None, None)
+
+
+def test_failed_requests_are_counted_and_the_replay_goes_on(server: Loopback) -> None:
+    rows = [("é", FAILING, "billing"), *ORDINARY[:3]]
+    result = replay(rows, url(server), str)
+    assert (result.sent, result.failed) == (4, 1)
+    assert server.ids[0] == "?"
+    assert result.evidence[-1][0] == 3
+
+
+def test_a_server_that_is_not_there_is_an_error(server: Loopback) -> None:
+    with pytest.raises(MonitorError, match="edgeloop serve"):
+        replay(ORDINARY, "http://127.0.0.1:9", str)
+
+
+def test_a_server_of_another_kind_is_an_error(server: Loopback) -> None:
+    server.verdict = {"not": "a verdict"}
+    with pytest.raises(MonitorError, match="GET /drift"):
+        replay(ORDINARY, url(server), str)
+
+
+def test_offline_and_served_replay_agree(bundle: Bundle, server: Loopback) -> None:
+    rows = [*ORDINARY, *SHIFTED]
+    served, offline = replay(rows, url(server), str), replay_offline(rows, bundle, str)
+    assert offline.requests_until_alarm == served.requests_until_alarm
+    assert offline.accuracy == served.accuracy
+    assert offline.log_evidence == served.log_evidence
+    assert offline.verdict is not None
+    assert served.verdict is not None
+    assert offline.verdict.words == served.verdict.words
+    assert len(offline.evidence) == len(rows)
+
+
+def test_an_offline_replay_may_stop_at_the_alarm(bundle: Bundle) -> None:
+    result = replay_offline(SHIFTED, bundle, str, stop_at_alarm=True)
+    assert result.sent == result.requests_until_alarm

@@ -1,0 +1,122 @@
+"""reference.npz: what goes in comes out, the same content gives the same bytes, and whatever else
+lies there is refused."""
+
+import io
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeloop.errors import MonitorError
+from monitor.detector import Detector
+from monitor.fit import Fitted
+from monitor.reference import ReferenceData, encode_reference, load_reference, save_reference
+from tests import clouds
+
+LABELS = tuple(f"class {i}" for i in range(clouds.CLASSES))
+words = st.dictionaries(
+    st.text(st.characters(categories=["L"]), min_size=2, max_size=8), st.integers(2, 500)
+)
+per_function = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def data_of(fitted: Fitted, known: dict[str, int] | None = None) -> ReferenceData:
+    counts = (fitted.rows, *[0] * (clouds.CLASSES - 1))
+    return ReferenceData(fitted, LABELS, counts, {"gas": 3, "água": 2} if known is None else known)
+
+
+@given(words)
+@per_function
+def test_everything_survives_the_disk(
+    fitted: Fitted, tmp_path: Path, known: dict[str, int]
+) -> None:
+    path = tmp_path / "reference.npz"
+    save_reference(data_of(fitted, known), path)
+    found = load_reference(path)
+    assert list(found.words.items()) == list(known.items())
+    assert found.labels == LABELS
+    assert found.class_counts[0] == fitted.rows
+    assert encode_reference(found) == path.read_bytes()
+
+
+def test_a_loaded_detector_answers_as_the_fitted_one(fitted: Fitted, tmp_path: Path) -> None:
+    save_reference(data_of(fitted), tmp_path / "reference.npz")
+    first = Detector(fitted)
+    second = Detector(load_reference(tmp_path / "reference.npz").fitted)
+    for x, p in zip(*clouds.draw(100, np.random.default_rng(0), 0.3), strict=True):
+        assert first.update(x, p) == second.update(x, p)
+    assert first.state() == second.state()
+
+
+def test_it_is_an_npz_that_numpy_reads_without_pickle(fitted: Fitted) -> None:
+    with np.load(io.BytesIO(encode_reference(data_of(fitted))), allow_pickle=False) as found:
+        assert found["centroids"].dtype == np.float32
+        assert found["centroids"].shape == fitted.centroids.shape
+
+
+def test_it_holds_no_word_but_those_it_was_given(fitted: Fitted) -> None:
+    assert b"gas" in encode_reference(data_of(fitted))
+    assert b"gas" not in encode_reference(data_of(fitted, {}))
+
+
+@given(st.data())
+@per_function
+def test_a_damaged_file_is_refused_or_means_the_same(
+    fitted: Fitted, tmp_path: Path, data: st.DataObject
+) -> None:
+    good = encode_reference(data_of(fitted))
+    path = tmp_path / "reference.npz"
+    damaged = bytearray(good)
+    damaged[data.draw(st.integers(0, len(good) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(bytes(damaged))
+    with suppress(MonitorError):
+        # Where it loads, the bit stood in a zip header that carries nothing.
+        assert encode_reference(load_reference(path)) == good
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=True, **arrays)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a zip", npz(x=np.arange(3)), npz(centroids=np.array([{}], dtype=object))],
+    ids=["empty", "text", "another npz", "pickle"],
+)
+def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "reference.npz").write_bytes(content)
+    with pytest.raises(MonitorError, match="not a drift reference"):
+        load_reference(tmp_path / "reference.npz")
+
+
+def test_a_missing_or_truncated_file_is_refused(fitted: Fitted, tmp_path: Path) -> None:
+    path = tmp_path / "reference.npz"
+    with pytest.raises(MonitorError, match="cannot be read"):
+        load_reference(path)
+    path.write_bytes(encode_reference(data_of(fitted))[:-200])
+    with pytest.raises(MonitorError, match="cannot be read"):
+        load_reference(path)
+
+
+def test_parts_that_do_not_fit_together_are_refused(fitted: Fitted, tmp_path: Path) -> None:
+    path = tmp_path / "reference.npz"
+    wide = fitted.centroids.astype(np.float64)[0]
+    nan = replace(fitted.tails, rates=np.full((2, 3), np.nan))
+    for bad in (
+        replace(data_of(fitted), labels=("one",)),
+        replace(data_of(fitted), class_counts=(1,) * clouds.CLASSES),
+        data_of(replace(fitted, centroids=wide)),
+        data_of(replace(fitted, tails=nan)),
+        data_of(replace(fitted, tails=replace(fitted.tails, thresholds=np.zeros((2, 2))))),
+    ):
+        save_reference(bad, path)
+        with pytest.raises(MonitorError, match="holds something else"):
+            load_reference(path)
