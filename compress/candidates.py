@@ -1,25 +1,55 @@
 """What the exported fp32 model is turned into, by the recipe's candidate kind."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from compress.outliers import Feed, tame_outliers
+
 FLOAT = int(onnx.TensorProto.FLOAT)
 
 
-def _keep_fp32(exported: Path, target: Path) -> None:
-    shutil.copyfile(exported, target)
+@dataclass(frozen=True)
+class Source:
+    """The exported model, and token ids of training rows to calibrate on."""
+
+    model: Path
+    calibration: Sequence[Sequence[int]]
+
+    def feeds(self, model: onnx.ModelProto) -> list[Feed]:
+        """The calibration rows as the model's inputs, one at a time."""
+        names = {value.name for value in model.graph.input}
+        return [
+            {name: value for name, value in _inputs(ids).items() if name in names}
+            for ids in self.calibration
+        ]
 
 
-def _dynamic_int8(exported: Path, target: Path) -> None:
+def _inputs(ids: Sequence[int]) -> dict[str, np.ndarray]:
+    row = np.array([ids], dtype=np.int64)
+    return {
+        "input_ids": row,
+        "attention_mask": np.ones_like(row),
+        "token_type_ids": np.zeros_like(row),
+    }
+
+
+def _keep_fp32(source: Source, target: Path) -> None:
+    shutil.copyfile(source.model, target)
+
+
+def _dynamic_int8(source: Source, target: Path) -> None:
     """int8 weights per output channel, activations scaled at run time; embedding tables as well,
     which are half of a small encoder's file.
     """
-    model = onnx.load(str(exported))
+    model = onnx.load(str(source.model))
+    tame_outliers(model, source.feeds(model))
     # Says that shapes need no further inference: without it onnxruntime logs advice to the root
     # logger, which also installs a handler there.
     add_pre_process_metadata(model)
@@ -35,7 +65,7 @@ def _dynamic_int8(exported: Path, target: Path) -> None:
     )
 
 
-CANDIDATES: dict[str, Callable[[Path, Path], None]] = {
+CANDIDATES: dict[str, Callable[[Source, Path], None]] = {
     "onnx-fp32": _keep_fp32,
     "onnx-int8": _dynamic_int8,
 }

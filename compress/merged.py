@@ -14,11 +14,16 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from edgeloop.errors import ExportError
 
 CHATTY = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "transformers")
+
+
+# A head beside the encoder, in the layout of sentence-transformers: what finetune writes.
+DENSE_HEAD = Path("3_Dense/model.safetensors")
 
 
 class Classifier(torch.nn.Module):  # type: ignore[misc]
@@ -26,11 +31,13 @@ class Classifier(torch.nn.Module):  # type: ignore[misc]
 
     The embedding is the mean of the last hidden state under the attention mask, scaled to length 1
     (the convention of sentence-transformers' all-MiniLM models), so that a dot product is a cosine.
+    With a `head` the logits are its answer to the embedding, otherwise the model's own.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, head: torch.nn.Linear | None) -> None:
         super().__init__()
         self.model = model
+        self.head = head
 
     def forward(
         self,
@@ -50,7 +57,8 @@ class Classifier(torch.nn.Module):  # type: ignore[misc]
         hidden = output.hidden_states[-1]  # (batch, seq, hidden)
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, seq, 1)
         mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
-        return output.logits, torch.nn.functional.normalize(mean, dim=-1)
+        embedding = torch.nn.functional.normalize(mean, dim=-1)
+        return (output.logits if self.head is None else self.head(embedding)), embedding
 
 
 @dataclass(frozen=True)
@@ -87,10 +95,17 @@ class Merged:
     ) -> NDArray[np.float32]:
         """Logits (rows, classes), one text at a time."""
         logits = []
-        for done, ids in enumerate(encoded, start=1):
-            row = np.array([ids], dtype=np.int64)
-            logits.append(self.forward(row, np.ones_like(row))[0])
-            progress(done)
+        # A single short text gains nothing from threads, and on a busy machine their barriers cost
+        # up to ten times the work itself.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for done, ids in enumerate(encoded, start=1):
+                row = np.array([ids], dtype=np.int64)
+                logits.append(self.forward(row, np.ones_like(row))[0])
+                progress(done)
+        finally:
+            torch.set_num_threads(threads)
         return np.concatenate(logits)
 
 
@@ -98,9 +113,11 @@ def load_merged(folder: Path, labels: Sequence[str]) -> Merged:
     """Raises ExportError where weights or tokenizer are missing, incomplete or of another task."""
     if not (folder / "tokenizer.json").is_file():
         raise ExportError(f"{folder}: has no tokenizer.json; merge into a folder with a tokenizer")
+    has_head = (folder / DENSE_HEAD).is_file()
     with quiet():
         try:
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            architecture = AutoModel if has_head else AutoModelForSequenceClassification
+            model, report = architecture.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 # Traces into the smallest graph under either exporter; sdpa adds masks and NaN
@@ -111,15 +128,27 @@ def load_merged(folder: Path, labels: Sequence[str]) -> Merged:
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            head = _read_head(folder / DENSE_HEAD) if has_head else None
         except Exception as problem:  # transformers and safetensors raise types of their own
             said = " ".join(str(problem).split())
             raise ExportError(f"{folder}: does not load ({said}); run the merge again") from None
+    if head is not None:
+        model.pooler = None  # random where the folder lacks it, and nothing reads it
     _check(folder, model, report, labels)
-    return _describe(model, tokenizer)
+    return _describe(Classifier(model, head), tokenizer)
+
+
+def _read_head(path: Path) -> torch.nn.Linear:
+    tensors = load_file(path)
+    classes, hidden = tensors["linear.weight"].shape
+    head = torch.nn.Linear(hidden, classes)
+    head.load_state_dict({name.removeprefix("linear."): tensors[name] for name in tensors})
+    return head
 
 
 def _check(folder: Path, model: Any, report: Any, labels: Sequence[str]) -> None:
-    lacking = sorted({*report["missing_keys"], *(str(k) for k in report["mismatched_keys"])})
+    missing = {key for key in report["missing_keys"] if not key.startswith("pooler.")}
+    lacking = sorted({*missing, *(str(key) for key in report["mismatched_keys"])})
     if lacking:
         raise ExportError(
             f"{folder}: the weights lack {len(lacking)} of the model's tensors "
@@ -130,14 +159,14 @@ def _check(folder: Path, model: Any, report: Any, labels: Sequence[str]) -> None
         raise ExportError(f"{folder}: config.json names {names}, the merge recorded {list(labels)}")
 
 
-def _describe(model: Any, tokenizer: Any) -> Merged:
-    config = model.config
+def _describe(classifier: Classifier, tokenizer: Any) -> Merged:
+    config = classifier.model.config
     inputs = ["input_ids", "attention_mask"]
     if getattr(config, "type_vocab_size", 0) > 1:
         inputs.append("token_type_ids")
     positions = getattr(config, "max_position_embeddings", tokenizer.model_max_length)
     return Merged(
-        module=Classifier(model).eval(),
+        module=classifier.eval(),
         tokenizer=tokenizer,
         inputs=tuple(inputs),
         vocabulary=int(config.vocab_size),

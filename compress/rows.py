@@ -1,7 +1,8 @@
-"""The rows that candidates are judged on: test and reference rows, which no training saw."""
+"""The rows that candidates are judged on, test and reference rows, which no training saw; and the
+training rows that a quantizer calibrates on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,15 +29,26 @@ def read_gate_rows(dataset: Path) -> tuple[GateRow, ...]:
     """
     rows: dict[str, GateRow] = {}
     for split in ("test", "reference"):
-        # Not splitlines(): a text may hold U+2028, which JSON leaves as it is.
-        for line in (dataset / f"{split}.jsonl").read_text(encoding="utf-8").split("\n"):
-            if line:
-                row = json.loads(line)
-                gate = GateRow(row["id"], row["text"], row["label"], split == "test")
-                rows.setdefault(gate.id, gate)
+        for row in _read(dataset, split):
+            gate = GateRow(row["id"], row["text"], row["label"], split == "test")
+            rows.setdefault(gate.id, gate)
     if not any(row.test for row in rows.values()):
         raise ExportError(f"{dataset}: no test row to judge candidates on; add some to the data")
     return tuple(rows.values())
+
+
+def read_calibration_texts(dataset: Path, most: int) -> list[str]:
+    """At most `most` texts, spread evenly over train.jsonl."""
+    texts = [row["text"] for row in _read(dataset, "train")]
+    chosen = np.linspace(0, len(texts) - 1, min(most, len(texts))).round()
+    return [texts[int(i)] for i in chosen]
+
+
+def _read(dataset: Path, split: str) -> Iterator[dict[str, str]]:
+    # Not splitlines(): a text may hold U+2028, which JSON leaves as it is.
+    for line in (dataset / f"{split}.jsonl").read_text(encoding="utf-8").split("\n"):
+        if line:
+            yield json.loads(line)
 
 
 def correct(

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.budget import choose, limits, misses
-from compress.candidates import CANDIDATES
+from compress.candidates import CANDIDATES, Source
 from compress.evaluate import Evaluation, Texts, evaluate
 from compress.export import export_merged
 from compress.machine import describe_machine
 from compress.merged import load_merged
 from compress.parity import check_parity
-from compress.rows import GateRow, correct, read_gate_rows
+from compress.rows import GateRow, correct, read_calibration_texts, read_gate_rows
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import ExportError
 from edgeloop.recipe import Recipe
@@ -33,6 +33,7 @@ from edgeloop.statistics import paired_drop
 
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers")
 PROGRESS_EVERY_ROWS = 200
+CALIBRATION_ROWS = 128
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Job:
     scratch: Path
     inputs_digest: str
     rows: tuple[GateRow, ...]
+    calibration: list[str]
     progress: Progress
 
     @property
@@ -63,7 +65,7 @@ class Exported:
     """The fp32 model.onnx, proven equal to the merged model; `reference` is that model's logits,
     (rows, classes)."""
 
-    model: Path
+    source: Source
     exporter: str
     parity: Parity
     reference: NDArray[np.float32]
@@ -89,7 +91,7 @@ def run(
     def work(folder: Path, inputs_digest: str) -> Certificate:
         _clear(folder)
         with tempfile.TemporaryDirectory(prefix=".scratch-", dir=folder) as scratch:
-            rows = read_gate_rows(run.folder("dataset"))
+            data = run.folder("dataset")
             job = Job(
                 recipe=recipe,
                 record=merged,
@@ -97,7 +99,8 @@ def run(
                 folder=folder,
                 scratch=Path(scratch),
                 inputs_digest=inputs_digest,
-                rows=rows,
+                rows=read_gate_rows(data),
+                calibration=read_calibration_texts(data, CALIBRATION_ROWS),
                 progress=progress,
             )
             candidates = _candidates(job)
@@ -154,7 +157,8 @@ def _export(job: Job) -> Exported:
         f"exported by {exporter}: largest logit difference {parity.max_abs_difference:.1e} on "
         f"{parity.rows} rows"
     )
-    return Exported(model, exporter, parity, reference)
+    calibration = [merged.encode(text, max_tokens) for text in job.calibration]
+    return Exported(Source(model, calibration), exporter, parity, reference)
 
 
 def _report_rows(job: Job, done: int) -> None:
@@ -172,7 +176,7 @@ def _build(job: Job, exported: Exported) -> tuple[dict[str, Path], dict[str, str
         folder.mkdir()
         shutil.copyfile(job.merged_folder / TOKENIZER, folder / TOKENIZER)
         try:
-            CANDIDATES[kind](exported.model, folder / MODEL)
+            CANDIDATES[kind](exported.source, folder / MODEL)
         except Exception as problem:  # one graph that a quantizer stumbles on must not stop others
             logger.warning("candidate=%s cannot be built", kind, exc_info=True)
             failures[kind] = f"{type(problem).__name__}: {problem}"

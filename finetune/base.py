@@ -17,16 +17,19 @@ PACKAGE = "package:"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
-TOKENIZER_FILES = (
+VOCABULARIES = (
     "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
+TOKENIZER_FILES = (
+    *VOCABULARIES,
+    "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
 )
 
 
@@ -48,6 +51,8 @@ def resolve_base(name: str) -> Base:
     files = [CONFIG, *_weights(folder)]
     files += [file for file in TOKENIZER_FILES if (folder / file).is_file()]
     missing = [file for file in files if not (folder / file).is_file()]
+    if not any(file in files for file in VOCABULARIES):
+        missing.append("a tokenizer (tokenizer.json)")
     if missing:
         raise TrainingError(f"base {name!r}: {folder} lacks {', '.join(missing)}")
     return Base(name, folder, digest_of({file: digest_file(folder / file) for file in files}))

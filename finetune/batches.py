@@ -37,8 +37,7 @@ class Batch:
 
     def logits(self, model: torch.nn.Module) -> torch.Tensor:
         """(batch, classes)."""
-        output = model(input_ids=self.input_ids, attention_mask=self.attention_mask)
-        logits: torch.Tensor = output.logits
+        logits: torch.Tensor = model(self.input_ids, self.attention_mask)
         return logits
 
 

@@ -19,6 +19,7 @@ from finetune.batches import Encoded, in_order
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+HEAD_WEIGHTS = "head.safetensors"
 PREFIX = "base_model.model."
 LORA_A, LORA_B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 # Largest difference of a logit, by what the base's weights are rounded to.
@@ -39,7 +40,6 @@ class LoraSettings(BaseModel):
     use_dora: bool
     use_rslora: bool
     target_modules: tuple[str, ...]
-    modules_to_save: tuple[str, ...]
 
     @property
     def scaling(self) -> float:
@@ -49,11 +49,10 @@ class LoraSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Merged:
-    """The merged tensors, and how many came from the adapter's sum, its copies and the base."""
+    """The encoder's tensors, and how many came from a sum with the adapter and from the base."""
 
     tensors: dict[str, torch.Tensor]
     summed: int
-    replaced: int
     copied: int
 
 
@@ -68,7 +67,8 @@ def read_adapter(folder: Path) -> tuple[LoraSettings, dict[str, torch.Tensor]]:
         tensors = load_file(folder / ADAPTER_WEIGHTS)
     except (OSError, ValueError, ValidationError, SafetensorError) as problem:
         raise MergeError(f"{folder}: not an adapter that can be merged ({problem})") from problem
-    refused = [k for k in ("rank_pattern", "alpha_pattern", "fan_in_fan_out") if document.get(k)]
+    unknown = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "modules_to_save")
+    refused = [key for key in unknown if document.get(key)]
     if document.get("bias", "none") != "none":
         refused.append("bias")
     if settings.peft_type != "LORA" or refused:
@@ -79,22 +79,30 @@ def read_adapter(folder: Path) -> tuple[LoraSettings, dict[str, torch.Tensor]]:
     return settings, tensors
 
 
+def read_head(folder: Path, hidden: int, classes: int) -> dict[str, torch.Tensor]:
+    """The trained head: weight (classes, hidden), bias (classes,).
+
+    Raises MergeError where a tensor is missing, left over or misshapen.
+    """
+    try:
+        head = load_file(folder / HEAD_WEIGHTS)
+    except (OSError, SafetensorError) as problem:
+        raise MergeError(f"{folder / HEAD_WEIGHTS}: does not load ({problem})") from problem
+    _account({"weight": (classes, hidden), "bias": (classes,)}, head)
+    return dict(head)
+
+
 def merge_tensors(base: Tensors, adapter: Tensors, settings: LoraSettings) -> Merged:
-    """The base's tensors (by the classifier's names) with the adapter in them, in the base's dtype.
+    """The encoder's tensors with the adapter in them, in the base's dtype.
 
     Raises MergeError that names every adapter tensor that is missing, left over or misshapen.
     """
-    expected = _expected_shapes(base, settings)
-    _account(expected, adapter)
+    _account(_expected_shapes(base, settings), adapter)
     merged = dict(base)
     for module in settings.target_modules:
         merged[f"{module}.weight"] = _sum(module, base[f"{module}.weight"], adapter, settings)
-    whole = [n for n in expected if not n.endswith((LORA_A, LORA_B, MAGNITUDE))]
-    for name in whole:
-        target = name.removeprefix(PREFIX)
-        merged[target] = adapter[name].to(base[target].dtype)
     summed = len(settings.target_modules)
-    return Merged(merged, summed, len(whole), len(base) - summed - len(whole))
+    return Merged(merged, summed, len(base) - summed)
 
 
 def _expected_shapes(base: Tensors, settings: LoraSettings) -> dict[str, tuple[int, ...]]:
@@ -108,11 +116,6 @@ def _expected_shapes(base: Tensors, settings: LoraSettings) -> dict[str, tuple[i
         expected[f"{PREFIX}{module}{LORA_B}"] = (rows, settings.r)
         if settings.use_dora:
             expected[f"{PREFIX}{module}{MAGNITUDE}"] = (rows,)
-    for module in settings.modules_to_save:
-        names = [name for name in base if name.startswith(f"{module}.")]
-        if not names:
-            raise MergeError(f"trained module {module}: the classifier has no such module")
-        expected |= {f"{PREFIX}{name}": tuple(base[name].shape) for name in names}
     return expected
 
 

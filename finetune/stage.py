@@ -6,7 +6,6 @@ after a kill. Run by `edgeloop run`, `edgeloop finetune` and `edgeloop merge`.
 
 import json
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors.torch import save
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from edgeloop.errors import DatasetError, EdgeloopError, MergeError
 from edgeloop.ledger import LabelledRow
@@ -38,15 +37,20 @@ from finetune.extra import add_extra
 from finetune.merge import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    HEAD_WEIGHTS,
     TOLERANCE,
-    Merged,
     merge_tensors,
     prove,
     read_adapter,
+    read_head,
 )
+from finetune.merged import load_merged, save_merged
 from finetune.model import (
+    Classifier,
     attach_lora,
     load_classifier,
+    load_config,
+    load_encoder,
     load_tokenizer,
     quiet_transformers,
 )
@@ -176,14 +180,14 @@ def _check_files(folder: Path, entries: tuple[FileEntry, ...]) -> None:
 def _train(inputs: Inputs, folder: Path, inputs_digest: str, progress: Say) -> Adapter:
     recipe, dataset = inputs.recipe, inputs.dataset
     classifier = load_classifier(inputs.base.folder, dataset.labels, torch.float32)
-    total = classifier.model.num_parameters()
-    tokenizer = inputs.tokenizer(classifier.model.config)
-    model, config = attach_lora(classifier, recipe.finetune.lora, inputs.base.name)
+    total = sum(parameter.numel() for parameter in classifier.parameters())
+    tokenizer = inputs.tokenizer(classifier.encoder.config)
+    config = attach_lora(classifier, recipe.finetune.lora, inputs.base.name)
     rows, validation = (inputs.encoded(tokenizer, split) for split in ("train", "validation"))
-    trained = sum(parameter.numel() for parameter in trainable(model).values())
+    trained = sum(parameter.numel() for parameter in trainable(classifier).values())
     progress(f"training {trained} of {total} parameters on {len(rows)} rows")
-    epochs = fit(model, rows, validation, recipe.finetune.training, folder, progress)
-    _save_adapter(model, config, folder)
+    epochs = fit(classifier, rows, validation, recipe.finetune.training, folder, progress)
+    _save_adapter(classifier, config, folder)
     files = list_files(folder, (RECORD_NAME, CHECKPOINT))
     (folder / CHECKPOINT).unlink()
     return Adapter(
@@ -203,8 +207,8 @@ def _train(inputs: Inputs, folder: Path, inputs_digest: str, progress: Say) -> A
     )
 
 
-def _save_adapter(model: PeftModel, config: LoraConfig, folder: Path) -> None:
-    """PEFT's two files, the same bytes for the same adapter."""
+def _save_adapter(classifier: Classifier, config: LoraConfig, folder: Path) -> None:
+    """PEFT's two files and the head's, the same bytes for the same adapter."""
     config.inference_mode = True
     document = {
         key: sorted(value) if isinstance(value, set) else value
@@ -212,9 +216,10 @@ def _save_adapter(model: PeftModel, config: LoraConfig, folder: Path) -> None:
     }
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     write_atomic(folder / ADAPTER_CONFIG, text.encode())
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: state[name].contiguous() for name in sorted(state)}
-    write_atomic(folder / ADAPTER_WEIGHTS, save(tensors, {"format": "pt"}))
+    state = get_peft_model_state_dict(classifier.encoder, save_embedding_layers=False)
+    for name, tensors in ((ADAPTER_WEIGHTS, state), (HEAD_WEIGHTS, classifier.folded_head())):
+        ordered = {key: tensors[key].contiguous() for key in sorted(tensors)}
+        write_atomic(folder / name, save(ordered, {"format": "pt"}))
 
 
 def merge(recipe: Recipe, dataset: Dataset, adapter: Adapter, run: RunDir) -> MergedModel:
@@ -249,50 +254,28 @@ def merge(recipe: Recipe, dataset: Dataset, adapter: Adapter, run: RunDir) -> Me
 
 
 def _merge(inputs: Inputs, adapter: Adapter, folder: Path, inputs_digest: str) -> MergedModel:
-    base, dataset, run = inputs.base, inputs.dataset, inputs.run
-    plain = load_classifier(base.folder, dataset.labels, "auto").model
-    tokenizer = inputs.tokenizer(plain.config)
-    settings, tensors = read_adapter(run.folder(ADAPTER))
-    merged = merge_tensors(plain.state_dict(), tensors, settings)
-    tolerance = TOLERANCE[plain.dtype]
-    _save_merged(plain, merged, tokenizer, folder)
-    on_base = load_classifier(base.folder, dataset.labels, torch.float32).model
-    adapted = PeftModel.from_pretrained(on_base, run.folder(ADAPTER))
+    base, labels, adapter_folder = inputs.base, adapter.labels, inputs.run.folder(ADAPTER)
+    config = load_config(base.folder, labels)
+    encoder = load_encoder(base.folder, config, "auto")
+    tokenizer = inputs.tokenizer(config)
+    settings, tensors = read_adapter(adapter_folder)
+    head = read_head(adapter_folder, config.hidden_size, len(labels))
+    merged = merge_tensors(encoder.state_dict(), tensors, settings)
+    encoder.load_state_dict(merged.tensors)
+    save_merged(encoder, head, tokenizer, folder)
+    adapted = load_classifier(base.folder, labels, torch.float32)
+    adapted.encoder = PeftModel.from_pretrained(adapted.encoder, adapter_folder)
+    adapted.set_folded_head(head)
     rows = inputs.encoded(tokenizer, "test", PARITY_ROWS)
     return MergedModel(
         inputs_digest=inputs_digest,
         files=list_files(folder),
         base_digest=base.digest,
         adapter_digest=digest_entries(adapter.files),
-        dataset_digest=dataset.digest,
-        labels=dataset.labels,
-        adapter_tensors=len(tensors),
-        merged_weights=merged.summed + merged.replaced,
+        dataset_digest=inputs.dataset.digest,
+        labels=labels,
+        adapter_tensors=len(tensors) + len(head),
+        merged_weights=merged.summed,
         copied_tensors=merged.copied,
-        parity=prove(adapted, _reload(folder, dataset.labels), rows, tolerance),
+        parity=prove(adapted, load_merged(folder, labels), rows, TOLERANCE[encoder.dtype]),
     )
-
-
-def _save_merged(
-    model: PreTrainedModel, merged: Merged, tokenizer: PreTrainedTokenizerBase, folder: Path
-) -> None:
-    model.load_state_dict(merged.tensors)
-    model.save_pretrained(folder)
-    for weights in folder.glob("*.safetensors"):  # written for the owner's eyes only
-        shutil.copymode(folder / "config.json", weights)
-    # A base's own limits (MiniLM: 128 tokens, padded to 128) are not those of the recipe.
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.enable_padding(
-        pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token
-    )
-    tokenizer.save_pretrained(folder)
-
-
-def _reload(folder: Path, labels: Sequence[str]) -> Any:
-    """The merged model as anybody would load it; nothing of it may be new."""
-    reloaded = load_classifier(folder, labels, torch.float32)
-    if reloaded.new:
-        raise MergeError(
-            f"{folder}: the merged model lost {', '.join(sorted(reloaded.new))} when it was saved"
-        )
-    return reloaded.model

@@ -15,9 +15,11 @@ from monitor.words import Recent, moved_classes, risen_words
 logger = logging.getLogger(__name__)
 
 DETECTOR = "e-process-mixture"
-# Drift is taken to have begun when the evidence last stood at this share of the threshold. On the
-# example's traffic that lay within 20 rows of the truth; the minimum of the evidence did not.
+# Drift is taken to have begun when the evidence was last no higher than without drift: half of the
+# threshold, or the level that it wanders about anyway. On the example's traffic that lay mostly
+# within 20 rows of the truth; the minimum of the evidence did not.
 ONSET_RATIO = 0.5
+ORDINARY_LOG_EVIDENCE = 4.0
 # Shares of fewer rows than this say little, however fast the alarm came.
 LEAST_EXPLAINED_ROWS = 20
 
@@ -34,6 +36,7 @@ class DriftObserver:
         self._recent = Recent()
         self._rows_since_onset = 0
         fitted = self._reference.fitted
+        self._ordinary = max(ONSET_RATIO * fitted.threshold, ORDINARY_LOG_EVIDENCE)
         logger.info(
             "event=monitor_ready model=%s armed=%s rows=%d target_run_length=%d reason=%r",
             self.model,
@@ -50,8 +53,7 @@ class DriftObserver:
         if self._detector.skipped > skipped:
             return None
         self._recent.add(observation.text, int(observation.probabilities.argmax()))
-        fitted = self._detector.fitted
-        low = self._detector.log_evidence <= ONSET_RATIO * fitted.threshold
+        low = self._detector.log_evidence <= self._ordinary
         self._rows_since_onset = 0 if low else self._rows_since_onset + 1
         return None if alarm is None else self._verdict(alarm)
 

@@ -68,8 +68,15 @@ def make_run(base: Path, root: Path, test_rows: int = 120, reference_rows: int =
         for i, (text, label) in enumerate(zip(texts, labels, strict=True))
     ]
     splits = {name: rows[:1] for name in SPLITS}
-    splits |= {"test": rows[:test_rows], "reference": rows[test_rows:]}
+    splits |= {"test": rows[:test_rows], "reference": rows[test_rows:], "train": _training_rows()}
     return MergedRun(RunDir(root), _write_dataset(root / "dataset", splits), merged)
+
+
+def _training_rows() -> list[dict[str, str]]:
+    return [
+        {"id": f"t{i}", "text": text, "label": label}
+        for i, (text, label) in enumerate(tiny.sentences(40, seed=8))
+    ]
 
 
 def _own_answers(folder: Path, texts: list[str]) -> list[str]:

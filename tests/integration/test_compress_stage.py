@@ -12,19 +12,30 @@ import numpy as np
 import pytest
 
 import compress.stage
-from compress.candidates import CANDIDATES
+from compress.candidates import CANDIDATES, Source
 from edgeloop.errors import ExportError
 from edgeloop.recipe import Recipe
 from edgeloop.records import Candidate, Certificate
+from edgeloop.rundir import RunDir
 from edgeloop.runtime import OnnxModel
 from tests.merged_run import MAX_TOKENS, MergedRun, make_recipe, make_run
 
 GENEROUS = {"max_accuracy_drop": 0.5}
 
 
+@pytest.fixture(scope="module")
+def prepared(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> MergedRun:
+    return make_run(tiny_bert, tmp_path_factory.mktemp("prepared") / "run")
+
+
 @pytest.fixture
-def fresh(tiny_bert: Path, tmp_path: Path) -> MergedRun:
-    return make_run(tiny_bert, tmp_path / "run")
+def fresh(prepared: MergedRun, tmp_path: Path) -> MergedRun:
+    return copied(prepared, tmp_path / "run")
+
+
+def copied(made: MergedRun, root: Path) -> MergedRun:
+    shutil.copytree(made.folder.root, root)
+    return replace(made, folder=RunDir(root))
 
 
 def run(recipe: Recipe, made: MergedRun, lines: list[str] | None = None) -> Certificate:
@@ -34,9 +45,9 @@ def run(recipe: Recipe, made: MergedRun, lines: list[str] | None = None) -> Cert
 
 @pytest.fixture(scope="module")
 def done(
-    tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory
+    prepared: MergedRun, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[MergedRun, Certificate]:
-    made = make_run(tiny_bert, tmp_path_factory.mktemp("done") / "run")
+    made = copied(prepared, tmp_path_factory.mktemp("done") / "run")
     return made, run(make_recipe(budget=GENEROUS), made)
 
 
@@ -116,8 +127,7 @@ def test_a_finished_stage_is_skipped(done: tuple[MergedRun, Certificate]) -> Non
 def test_another_budget_is_judged_anew_and_may_leave_only_fp32(
     done: tuple[MergedRun, Certificate], tmp_path: Path
 ) -> None:
-    shutil.copytree(done[0].folder.root, tmp_path / "run")
-    made = replace(done[0], folder=RunDir(tmp_path / "run"))
+    made = copied(done[0], tmp_path / "run")
     certificate = run(make_recipe(budget={"max_accuracy_drop": 0.011}), made)
     candidates = by_kind(certificate)
     assert certificate.chosen == "onnx-fp32"
@@ -136,8 +146,8 @@ def test_an_infeasible_budget_is_a_result_with_every_miss(fresh: MergedRun) -> N
 def test_a_candidate_that_cannot_be_built_is_told_and_the_others_go_on(
     fresh: MergedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(exported: Path, target: Path) -> None:
-        target.write_bytes(exported.read_bytes()[:100])
+    def fail(source: Source, target: Path) -> None:
+        target.write_bytes(source.model.read_bytes()[:100])
         raise RuntimeError("no scale for this tensor")
 
     monkeypatch.setitem(CANDIDATES, "onnx-int8", fail)
@@ -151,7 +161,7 @@ def test_a_candidate_that_cannot_be_built_is_told_and_the_others_go_on(
 def test_where_no_candidate_answers_it_is_an_error_with_every_reason(
     fresh: MergedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_garbage(exported: Path, target: Path) -> None:
+    def write_garbage(source: Source, target: Path) -> None:
         target.write_bytes(b"not a model")
 
     monkeypatch.setitem(CANDIDATES, "onnx-fp32", write_garbage)

@@ -24,6 +24,10 @@ SHIFTED: list[Row] = [(f"s{i}", "gas bottle swap my cylinder", None) for i in ra
 FAILING = "fail"
 
 
+def quiet(_: str) -> None:
+    """Progress that nobody watches."""
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return monitored.make_bundle(tmp_path_factory.mktemp("replayed"))
@@ -44,6 +48,7 @@ class Loopback(HTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Loopback
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: two would wait for a delayed acknowledgement
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -105,8 +110,8 @@ def test_ordinary_traffic_is_scored_without_an_alarm(server: Loopback) -> None:
 
 
 def test_the_alarm_is_counted_from_the_first_shifted_request(server: Loopback) -> None:
-    replay(ORDINARY, url(server), str)
-    result = replay(SHIFTED, url(server), str)
+    replay(ORDINARY, url(server), quiet)
+    result = replay(SHIFTED, url(server), quiet)
     assert result.verdict is not None
     assert result.requests_until_alarm == result.verdict.observation - 60
     assert result.log_evidence > result.threshold
@@ -115,22 +120,22 @@ def test_the_alarm_is_counted_from_the_first_shifted_request(server: Loopback) -
 
 
 def test_a_replay_may_stop_at_the_alarm(server: Loopback) -> None:
-    result = replay(SHIFTED, url(server), str, stop_at_alarm=True)
+    result = replay(SHIFTED, url(server), quiet, stop_at_alarm=True)
     assert result.requests_until_alarm is not None
     assert result.requests_until_alarm <= result.sent < 80
     assert result.sent % POLL_EVERY_REQUESTS == 0
 
 
 def test_an_alarm_of_earlier_traffic_is_not_taken_for_a_new_one(server: Loopback) -> None:
-    replay(SHIFTED, url(server), str)
-    result = replay(ORDINARY, url(server), str)
+    replay(SHIFTED, url(server), quiet)
+    result = replay(ORDINARY, url(server), quiet)
     assert result.alarmed_before
     assert (result.verdict, result.requests_until_alarm) == (None, None)
 
 
 def test_failed_requests_are_counted_and_the_replay_goes_on(server: Loopback) -> None:
     rows = [("é", FAILING, "billing"), *ORDINARY[:3]]
-    result = replay(rows, url(server), str)
+    result = replay(rows, url(server), quiet)
     assert (result.sent, result.failed) == (4, 1)
     assert server.ids[0] == "?"
     assert result.evidence[-1][0] == 3
@@ -138,18 +143,18 @@ def test_failed_requests_are_counted_and_the_replay_goes_on(server: Loopback) ->
 
 def test_a_server_that_is_not_there_is_an_error(server: Loopback) -> None:
     with pytest.raises(MonitorError, match="edgeloop serve"):
-        replay(ORDINARY, "http://127.0.0.1:9", str)
+        replay(ORDINARY, "http://127.0.0.1:9", quiet)
 
 
 def test_a_server_of_another_kind_is_an_error(server: Loopback) -> None:
     server.verdict = {"not": "a verdict"}
     with pytest.raises(MonitorError, match="GET /drift"):
-        replay(ORDINARY, url(server), str)
+        replay(ORDINARY, url(server), quiet)
 
 
 def test_offline_and_served_replay_agree(bundle: Bundle, server: Loopback) -> None:
     rows = [*ORDINARY, *SHIFTED]
-    served, offline = replay(rows, url(server), str), replay_offline(rows, bundle, str)
+    served, offline = replay(rows, url(server), quiet), replay_offline(rows, bundle, quiet)
     assert offline.requests_until_alarm == served.requests_until_alarm
     assert offline.accuracy == served.accuracy
     assert offline.log_evidence == served.log_evidence
@@ -160,5 +165,5 @@ def test_offline_and_served_replay_agree(bundle: Bundle, server: Loopback) -> No
 
 
 def test_an_offline_replay_may_stop_at_the_alarm(bundle: Bundle) -> None:
-    result = replay_offline(SHIFTED, bundle, str, stop_at_alarm=True)
+    result = replay_offline(SHIFTED, bundle, quiet, stop_at_alarm=True)
     assert result.sent == result.requests_until_alarm

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compress.rows import correct, read_gate_rows
+from compress.rows import correct, read_calibration_texts, read_gate_rows
 from edgeloop.errors import ExportError
 
 
@@ -42,3 +42,9 @@ def test_correct_compares_labels_by_name(tmp_path: Path) -> None:
     write(tmp_path, "reference", [])
     logits = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
     assert correct(logits, ("a", "b"), read_gate_rows(tmp_path)).tolist() == [True, False, False]
+
+
+def test_calibration_texts_are_spread_over_the_training_rows(tmp_path: Path) -> None:
+    write(tmp_path, "train", [(str(i), f"text {i}", "a") for i in range(101)])
+    assert read_calibration_texts(tmp_path, 3) == ["text 0", "text 50", "text 100"]
+    assert len(read_calibration_texts(tmp_path, 500)) == 101

@@ -63,6 +63,14 @@ def test_a_folder_without_a_config(tmp_path: Path) -> None:
     assert f"{folder} lacks config.json" in complaint(str(folder))
 
 
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    folder = make_base(tmp_path / "base")
+    (folder / "tokenizer.json").unlink()
+    assert f"{folder} lacks a tokenizer (tokenizer.json)" in complaint(str(folder))
+    (folder / "vocab.txt").write_text("[PAD]")
+    assert resolve_base(str(folder)).digest
+
+
 def test_a_package_is_found_without_being_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,9 +75,7 @@ def test_one_class_only(tmp_path: Path) -> None:
 
 def test_a_class_with_one_row(tmp_path: Path) -> None:
     said = complaint(one_file(tmp_path, labelled("a", 20) + labelled("b", 20) + ["x,solo,c"]))
-    assert said == (
-        f"{tmp_path}/rows.csv:42: label 'c' has this one row; a class needs at least 2"
-    )
+    assert said == (f"{tmp_path}/rows.csv:42: label 'c' has this one row; a class needs at least 2")
 
 
 def test_a_label_that_train_lacks(tmp_path: Path) -> None:
@@ -122,9 +120,7 @@ def test_repeated_texts_are_warned_of(tmp_path: Path) -> None:
         test=[*labelled("b", 1, 30), "r2,Text  A 1,a"],
     )
     repeated, crossing = load(data).warnings
-    assert repeated == (
-        f"train: 1 rows repeat the text of another (first: {tmp_path}/train.csv:8)"
-    )
+    assert repeated == (f"train: 1 rows repeat the text of another (first: {tmp_path}/train.csv:8)")
     assert crossing == (
         f"train and test share 1 texts (first: {tmp_path}/train.csv:3 and {tmp_path}/test.csv:3)"
     )
