@@ -6,8 +6,6 @@ retraining single-flight.
 """
 
 import os
-import socket
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgeloop.errors import LedgerError
+from edgeloop.holder import is_gone, this_process
 from edgeloop.ledger_engine import make_engine, sqlite_url
 from edgeloop.ledger_schema import migrate, tables
 from edgeloop.records import Decision, Verdict
@@ -80,7 +79,12 @@ class Lease:
 
 def utc_now() -> str:
     """The time now as text that sorts: 2026-11-23T03:00:00.123456+00:00."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+    return _in_seconds(0.0)
+
+
+def _in_seconds(seconds: float) -> str:
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return moment.isoformat(timespec="microseconds")
 
 
 def default_home() -> Path:
@@ -289,37 +293,35 @@ class Ledger:
     # -- lease -------------------------------------------------------------------------------
 
     def acquire(self, model: str, seconds: float) -> Lease | None:
-        """Take the lease where nobody holds a living one; None where somebody does."""
-        now = datetime.now(UTC)
-        holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        until = (now + timedelta(seconds=seconds)).isoformat()
+        """Take the lease where nobody holds a living one; None where somebody does. A holder on
+        this machine that is gone does not hold it any more."""
+        holder, until = this_process(), _in_seconds(seconds)
         with self._transaction() as connection:
-            moved = connection.execute(
-                tables.leases.update()
-                .where(tables.leases.c.model == model, tables.leases.c.until <= now.isoformat())
-                .values(holder=holder, fence=tables.leases.c.fence + 1, until=until)
-            ).rowcount
-            if not moved:
-                known = sa.select(tables.leases.c.fence).where(tables.leases.c.model == model)
-                if connection.execute(known).first() is not None:
-                    return None
+            row = connection.execute(
+                sa.select(tables.leases).where(tables.leases.c.model == model)
+            ).first()
+            if row is None:
                 connection.execute(
                     tables.leases.insert().values(model=model, holder=holder, fence=1, until=until)
                 )
-            fence = connection.execute(
-                sa.select(tables.leases.c.fence).where(tables.leases.c.model == model)
-            ).scalar_one()
-        return Lease(model, holder, fence)
+                return Lease(model, holder, 1)
+            if row.until > utc_now() and not is_gone(row.holder):
+                return None
+            taken = connection.execute(
+                tables.leases.update()
+                .where(tables.leases.c.model == model, tables.leases.c.fence == row.fence)
+                .values(holder=holder, fence=row.fence + 1, until=until)
+            ).rowcount
+        return Lease(model, holder, row.fence + 1) if taken else None
 
     def renew(self, lease: Lease, seconds: float) -> None:
         """Hold the lease for longer. Raises LedgerError where it was taken over."""
-        until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
         with self._transaction() as connection:
             self._check_fence(connection, lease)
             connection.execute(
                 tables.leases.update()
                 .where(tables.leases.c.model == lease.model)
-                .values(until=until)
+                .values(until=_in_seconds(seconds))
             )
 
     def release(self, lease: Lease) -> None:
@@ -328,7 +330,7 @@ class Ledger:
             connection.execute(
                 tables.leases.update()
                 .where(tables.leases.c.model == lease.model, tables.leases.c.fence == lease.fence)
-                .values(until=datetime.now(UTC).isoformat())
+                .values(until=utc_now())
             )
 
     @staticmethod

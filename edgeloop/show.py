@@ -142,6 +142,9 @@ def replay(document: dict[str, Any]) -> str:
     if document["accuracy"] is not None:
         lines.append(f"accuracy   {document['accuracy']:.3f} where the label is known")
     verdict = document["verdict"]
+    if verdict is None and document["alarmed_before"]:
+        lines.append("no news    the alarm had fired before this traffic came")
+        return "\n".join(lines)
     if verdict is None:
         lines.append(
             f"no alarm   ln evidence {document['log_evidence']:.2f}, the alarm is at "

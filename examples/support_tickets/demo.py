@@ -154,7 +154,7 @@ def rows_without(file: Path, ids: set[str], out: Path) -> Path:
 def wait_for_swap(url: str, digest: str) -> float:
     started = time.monotonic()
     while time.monotonic() - started < SWAP_WAIT_SECONDS:
-        if httpx.get(f"{url}/info").json()["bundle"] == digest:
+        if httpx.get(f"{url}/info").json()["bundle_digest"] == digest:
             return time.monotonic() - started
         time.sleep(0.05)
     sys.exit(f"the server did not take the new bundle; see {OUT / 'server.log'}")

@@ -144,7 +144,7 @@ def test_loop_closes_from_rows_to_a_promoted_model(tmp_path: Path) -> None:
         retrained = edgeloop_json("retrain", RECIPE, *SMALLER)
         second = retrained["deployed"]
         wait_until(
-            lambda: httpx.get(f"{url}/info").json()["bundle"] == second,
+            lambda: httpx.get(f"{url}/info").json()["bundle_digest"] == second,
             60,
             tmp_path / "server.log",
         )
@@ -170,7 +170,7 @@ def test_loop_closes_from_rows_to_a_promoted_model(tmp_path: Path) -> None:
         rolled = edgeloop_json("rollback", NAME)
         assert rolled["deployed"] == first
         wait_until(
-            lambda: httpx.get(f"{url}/info").json()["bundle"] == first,
+            lambda: httpx.get(f"{url}/info").json()["bundle_digest"] == first,
             60,
             tmp_path / "server.log",
         )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
@@ -268,9 +268,11 @@ def test_a_lease_that_was_never_given_cannot_promote(ledger: Ledger) -> None:
 # -- several processes -------------------------------------------------------------------------
 
 
-def _acquire(home: Path, start: Event, answers: "Queue[Any]") -> None:
+def _acquire(home: Path, start: Event, shared: "tuple[Queue[Any], Barrier]") -> None:
+    answers, all_asked = shared
     start.wait()
     answers.put(open_ledger(home).acquire("tiny", 600))
+    all_asked.wait(timeout=60)  # the lease of a process that is gone may be taken over
 
 
 def _label(home: Path, start: Event, name: str) -> None:
@@ -294,7 +296,7 @@ def _race(target: Callable[..., None], home: Path, arguments: list[Any]) -> None
 @pytest.mark.parametrize("attempt", range(3))
 def test_exactly_one_of_several_processes_gets_the_lease(home: Path, attempt: int) -> None:
     answers: Queue[Any] = FORK.Queue()
-    _race(_acquire, home, [answers] * 4)
+    _race(_acquire, home, [(answers, FORK.Barrier(4))] * 4)
     leases = [answers.get(timeout=10) for _ in range(4)]
     assert sum(lease is not None for lease in leases) == 1
 
