@@ -7,6 +7,7 @@ skipped, so that a run that was killed goes on where it stopped. Command: `edgel
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,12 @@ def run_loop(
     folder = open_run(home, recipe.name, run_inputs(recipe, extra))
     run = Run(recipe, folder, progress, extra)
     for stage in STAGES[: STAGES.index(until) + 1]:
-        _step(run, stage)
+        try:
+            _step(run, stage)
+        except DatasetError:
+            if not folder.folder("dataset").exists():
+                shutil.rmtree(folder.root)  # bad rows leave nothing behind
+            raise
         if run.infeasible:
             break
     return run

@@ -108,7 +108,11 @@ def _check_labels(splits: dict[str, list[Row]], problems: Problems) -> None:
             problems.add(f"{name}: the split has no rows; add rows or raise its share")
     counts = Counter(row.label for row in _all(splits))
     if len(counts) == 1:
-        problems.add(f"all rows have the label {next(iter(counts))!r}; two classes are needed")
+        first = next(iter(_all(splits)))
+        problems.add(
+            f"{first.where}: this row and all others have the label {first.label!r}; "
+            "two classes are needed"
+        )
     seen = {row.label for row in splits["train"]}
     for name, row in ((name, row) for name, rows in splits.items() for row in rows):
         if counts[row.label] == 1:

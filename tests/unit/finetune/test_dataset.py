@@ -68,7 +68,7 @@ def test_duplicate_ids_are_named_with_both_places(tmp_path: Path) -> None:
 
 
 def test_one_class_only(tmp_path: Path) -> None:
-    assert "all rows have the label 'a'; two classes" in complaint(
+    assert "all others have the label 'a'; two classes" in complaint(
         one_file(tmp_path, labelled("a", 20))
     )
 
