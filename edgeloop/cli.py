@@ -1,7 +1,8 @@
 """The commands. The only place for exit codes, logging set-up and printed errors.
 
 Results go to standard output (`--json` for machines), everything else to standard error.
-Exit codes: 0 done, 1 error, 2 usage or recipe, 3 a gate failed or the budget is infeasible.
+Exit codes: 0 done, 1 error, 2 bad input (usage, recipe, rows, bundle, port), 3 a gate failed or the
+budget is infeasible, 130 interrupted (SIGINT).
 Heavy stages are imported inside their command: `edgeloop serve` never loads torch.
 """
 
@@ -16,11 +17,13 @@ import typer
 
 from edgeloop import log, show
 from edgeloop.bundle import open_bundle
-from edgeloop.errors import DatasetError, EdgeloopError, LedgerError, RecipeError
+from edgeloop.errors import BundleError, DatasetError, EdgeloopError, LedgerError, RecipeError
 from edgeloop.ledger import Ledger, RunResult, default_home, open_ledger
 from edgeloop.recipe import Recipe, load_recipe
 
 EXIT_ERROR, EXIT_USAGE, EXIT_GATE = 1, 2, 3
+EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT, and what typer makes of it
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
 app = typer.Typer(
     name="edgeloop",
@@ -47,12 +50,16 @@ def main() -> NoReturn:
     """Run the command line; errors that a user can mend are printed without a traceback."""
     try:
         app()
-    except (RecipeError, DatasetError) as problem:
+    except SystemExit as ended:  # typer ends with it, after an interrupt as well
+        if ended.code != EXIT_INTERRUPTED:
+            raise
+        code = _complain(INTERRUPTED, EXIT_INTERRUPTED)
+    except (RecipeError, DatasetError, BundleError) as problem:
         code = _complain(problem, EXIT_USAGE)
     except EdgeloopError as problem:
         code = _complain(problem, EXIT_ERROR)
     except KeyboardInterrupt:
-        code = _complain("interrupted; the same command goes on where it stopped", EXIT_ERROR)
+        code = _complain(INTERRUPTED, EXIT_INTERRUPTED)
     except ModuleNotFoundError as problem:
         code = _complain(
             f"the Python package {problem.name} is not installed; this command needs: "
@@ -80,6 +87,17 @@ def _emit(document: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any
 
 def _ledger() -> Ledger:
     return open_ledger(default_home(), os.environ.get("EDGELOOP_LEDGER"))
+
+
+def _existing_ledger() -> Ledger:
+    """The ledger for commands that read it; looking must not make an empty home."""
+    home = default_home()
+    if not os.environ.get("EDGELOOP_LEDGER") and not (home / "ledger.db").is_file():
+        raise LedgerError(
+            f"{home}: there is no ledger; set EDGELOOP_HOME to the home that `edgeloop run` used, "
+            "or run it with a recipe first"
+        )
+    return _ledger()
 
 
 @app.callback()
@@ -114,10 +132,16 @@ def _run(recipe: Path, overrides: list[str] | None, until: str, as_json: bool) -
     from edgeloop.loop import Run, run_loop
 
     loaded = load_recipe(recipe, overrides or [])
-    ledger = _ledger()
-    run: Run = run_loop(loaded, default_home(), _say, until)
+    ledger, whole = _ledger(), until == "bundle"
+
+    def note(run: Run) -> None:
+        assert run.dataset is not None
+        root = run.folder.root
+        ledger.start_run(run.id, loaded.name, "edgeloop run", root, run.dataset.digest)
+
+    run = run_loop(loaded, default_home(), _say, until, on_start=note if whole else None)
     document = show.run_document(run)
-    if until == "bundle":
+    if whole:
         _note_run(ledger, loaded, run, document)
     _emit(document, as_json, show.run)
     if run.infeasible:
@@ -125,16 +149,15 @@ def _run(recipe: Path, overrides: list[str] | None, until: str, as_json: bool) -
 
 
 def _note_run(ledger: Ledger, recipe: Recipe, run: Any, document: dict[str, Any]) -> None:
-    """Write the run into the ledger; the first bundle of a model is deployed at once."""
-    ledger.start_run(run.id, recipe.name, "edgeloop run", run.folder.root, run.dataset.digest)
+    """Write the run's end into the ledger; its bundle is deployed where no good one is."""
+    from edgeloop.ship import deploy
+
     result = RunResult(run.id, "infeasible" if run.infeasible else "built", {})
-    deployed = ledger.deployed(recipe.name)
-    if run.bundle is None or deployed is not None:
+    if run.bundle is None:
         ledger.finish_run(result)
+        deployed = ledger.deployed(recipe.name)
     else:
-        deployed = ledger.promote(
-            recipe.name, run.bundle.digest, run.bundle.path, "first bundle", finished=result
-        )
+        deployed = deploy(ledger, recipe.name, run.bundle, result)
     document["deployed"] = None if deployed is None else deployed.bundle_digest
 
 
@@ -193,7 +216,7 @@ def serve(
         raise typer.BadParameter("name either a BUNDLE folder or --follow NAME")
     from edgeloop.serving import serve_bundle
 
-    ledger = _ledger() if follow is not None else None
+    ledger = _existing_ledger() if follow is not None else None
     raise typer.Exit(serve_bundle(bundle, follow, host, port, workers, ledger))
 
 
@@ -259,25 +282,23 @@ def retrain(
 @app.command()
 def rollback(model: ModelName, as_json: AsJson = False) -> None:
     """Deploy the bundle that was deployed before; a running server follows."""
-    ledger = _ledger()
-    history = ledger.deployments(model)
-    now = ledger.deployed(model)
-    if now is None:
-        raise LedgerError(f"nothing is deployed for {model}; `edgeloop run` deploys the first")
-    earlier = [d for d in history if d.sequence < now.sequence]
-    previous = next((d for d in reversed(earlier) if d.bundle_digest != now.bundle_digest), None)
-    if previous is None:
-        raise LedgerError(f"{model} has no earlier bundle to roll back to; see `edgeloop history`")
-    opened = open_bundle(previous.path)
-    ledger.promote(model, opened.digest, opened.path, f"rollback from {now.bundle_digest[:12]}")
-    document = {"model": model, "deployed": opened.digest, "path": str(opened.path)}
+    from edgeloop.rollback import roll_back
+
+    deployed = roll_back(_existing_ledger(), model)
+    document = {"model": model, "deployed": deployed.bundle_digest, "path": str(deployed.path)}
     _emit(document, as_json, show.rolled_back)
 
 
 @app.command()
 def history(model: ModelName, as_json: AsJson = False) -> None:
     """Runs, deployments, alarms and decisions of a model, oldest first."""
-    _emit(show.history_document(_ledger(), model), as_json, show.history)
+    document = show.history_document(_existing_ledger(), model)
+    if not any(document[kind] for kind in show.EVENTS):
+        raise LedgerError(
+            f"the ledger knows nothing of {model}; check the name (the recipe's `name`) and "
+            f"EDGELOOP_HOME (now {default_home()})"
+        )
+    _emit(document, as_json, show.history)
 
 
 @app.command()
@@ -298,4 +319,4 @@ def report(
         [read_replay(path) for path in replay or []],
         read_summary(summary) if summary is not None else {},
     )
-    print(write_report(_ledger(), model, inputs, out))
+    print(write_report(_existing_ledger(), model, inputs, out))

@@ -4,13 +4,14 @@ A uniform sample is what an unbiased estimate of accuracy needs. Command: `edgel
 """
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import DatasetError
-from edgeloop.ledger import Ledger
+from edgeloop.ledger import LabelledRow, Ledger
 from edgeloop.recipe import Recipe
-from finetune.data import read_labelled
+from finetune.data import Problems, Row, read_rows
 
 
 def store_sample(
@@ -18,12 +19,16 @@ def store_sample(
 ) -> dict[str, Any]:
     """Draw `count` rows whose ids the ledger does not know, and store their labels.
 
-    Raises DatasetError where the file is not a file of labelled rows.
+    Raises DatasetError where the file is not a file of labelled rows, where an id comes twice, or
+    where the ledger knows it with another text.
     """
-    rows = read_labelled(answers, recipe.data.columns)
+    problems = Problems()
+    rows = read_rows([answers], recipe.data.columns, None, problems)
     agreed, disagreeing = ledger.labels(recipe.name)
+    _check_ids(rows, {row.id: row.text for row in agreed}, problems)
+    problems.raise_if_any()
     known = {row.id for row in agreed} | set(disagreeing)
-    unknown = [row for row in rows if row.id not in known]
+    unknown = [LabelledRow(row.id, row.text, row.label) for row in rows if row.id not in known]
     if not unknown:
         raise DatasetError(f"{answers}: all {len(rows)} rows are labelled already; nothing to add")
     drawn = random.Random(seed).sample(unknown, min(count, len(unknown)))
@@ -33,5 +38,20 @@ def store_sample(
         "drawn": len(drawn),
         "added": added,
         "known": len(known) + added,
+        "skipped": len(rows) - len(unknown),
         "ids": [row.id for row in drawn],
     }
+
+
+def _check_ids(rows: Sequence[Row], known_texts: dict[str, str], problems: Problems) -> None:
+    """One id is one text, in the file and in the ledger."""
+    first: dict[str, str] = {}
+    for row in rows:
+        if row.id in first:
+            problems.add(f"{row.where}: id {row.id!r} is taken by {first[row.id]}; ids are unique")
+        elif known_texts.get(row.id, row.text) != row.text:
+            problems.add(
+                f"{row.where}: the ledger knows id {row.id!r} with another text; give this row an "
+                "id of its own"
+            )
+        first.setdefault(row.id, row.where)

@@ -6,75 +6,43 @@ retraining single-flight.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgeloop.errors import LedgerError
 from edgeloop.holder import is_gone, this_process
-from edgeloop.ledger_engine import make_engine, sqlite_url
+from edgeloop.ledger_engine import make_engine, reading, sqlite_url
+from edgeloop.ledger_rows import (
+    FEEDBACK,
+    Deployment,
+    LabelledRow,
+    Lease,
+    RunEntry,
+    RunResult,
+)
 from edgeloop.ledger_schema import migrate, tables
 from edgeloop.records import Decision, Verdict
 
-
-@dataclass(frozen=True)
-class LabelledRow:
-    """A row that a person labelled."""
-
-    id: str
-    text: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """A bundle that was made the one to serve."""
-
-    sequence: int
-    model: str
-    bundle_digest: str
-    path: Path
-    at: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class RunEntry:
-    """A run as the ledger tells it."""
-
-    id: str
-    model: str
-    trigger: str
-    path: str
-    dataset_digest: str
-    started_at: str
-    finished_at: str | None
-    result: str | None
-    document: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended: built | infeasible | promoted | rejected, with its figures."""
-
-    id: str
-    result: str
-    document: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The right to retrain a model until it expires; a later holder has a higher fence."""
-
-    model: str
-    holder: str
-    fence: int
+Stored = TypeVar("Stored", Verdict, Decision)
+__all__ = [
+    "FEEDBACK",
+    "Deployment",
+    "LabelledRow",
+    "Lease",
+    "Ledger",
+    "RunEntry",
+    "RunResult",
+    "default_home",
+    "open_ledger",
+    "utc_now",
+]
 
 
 def utc_now() -> str:
@@ -97,11 +65,13 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._reading = reading(engine)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, read_only: bool = False) -> Iterator[sa.Connection]:
+        engine = self._reading if read_only else self._engine
         try:
-            with self._engine.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as problem:
             raise LedgerError(
@@ -143,9 +113,10 @@ class Ledger:
             .where(tables.labels.c.model == model)
             .order_by(tables.labels.c.sequence)
         )
-        with self._transaction() as connection:
+        with self._transaction(read_only=True) as connection:
             found = [
-                LabelledRow(row.row_id, row.text, row.label) for row in connection.execute(query)
+                LabelledRow(row.row_id, row.text, row.label, row.source)
+                for row in connection.execute(query)
             ]
         by_id: dict[str, list[LabelledRow]] = {}
         for row in found:
@@ -168,8 +139,8 @@ class Ledger:
             )
 
     def verdicts(self, model: str) -> list[Verdict]:
-        """Every drift alarm of a model, oldest first."""
-        return [Verdict.model_validate_json(d) for d in self._documents(tables.verdicts, model)]
+        """Every drift alarm of a model, oldest first. Raises LedgerError where one is damaged."""
+        return self._documents(tables.verdicts, Verdict, model)
 
     def add_decision(self, decision: Decision) -> None:
         """Store a decision."""
@@ -184,13 +155,14 @@ class Ledger:
             )
 
     def decisions(self, model: str) -> list[Decision]:
-        """Every decision about a model, oldest first."""
-        return [Decision.model_validate_json(d) for d in self._documents(tables.decisions, model)]
+        """Every decision about a model, oldest first. Raises LedgerError where one is damaged."""
+        return self._documents(tables.decisions, Decision, model)
 
-    def _documents(self, table: sa.Table, model: str) -> Sequence[str]:
-        query = sa.select(table.c.document).where(table.c.model == model).order_by(table.c.sequence)
-        with self._transaction() as connection:
-            return connection.execute(query).scalars().all()
+    def _documents(self, table: sa.Table, kind: type[Stored], model: str) -> list[Stored]:
+        query = sa.select(table).where(table.c.model == model).order_by(table.c.sequence)
+        with self._transaction(read_only=True) as connection:
+            rows = connection.execute(query).all()
+        return [_parsed(kind, table.name, row.sequence, row.document) for row in rows]
 
     # -- runs --------------------------------------------------------------------------------
 
@@ -214,18 +186,26 @@ class Ledger:
                 )
 
     def finish_run(self, finished: RunResult) -> None:
-        """Note how a run ended. Raises LedgerError where it was never started."""
+        """Note how a run ended; a run that ended before is left as it is.
+
+        Raises LedgerError where it was never started.
+        """
         with self._transaction() as connection:
             self._finish(connection, finished)
 
     @staticmethod
     def _finish(connection: sa.Connection, finished: RunResult) -> None:
-        moved = connection.execute(
+        connection.execute(
             tables.runs.update()
-            .where(tables.runs.c.id == finished.id)
+            .where(
+                tables.runs.c.id == finished.id,
+                # A busy machine may have made a budget infeasible: that end may be overtaken.
+                tables.runs.c.finished_at.is_(None) | (tables.runs.c.result == "infeasible"),
+            )
             .values(finished_at=utc_now(), result=finished.result, document=finished.document)
-        ).rowcount
-        if not moved:
+        )
+        known = sa.select(tables.runs.c.id).where(tables.runs.c.id == finished.id)
+        if connection.execute(known).first() is None:
             raise LedgerError(f"run {finished.id} is not in the ledger; it was never started there")
 
     def runs(self, model: str) -> list[RunEntry]:
@@ -235,7 +215,7 @@ class Ledger:
             .where(tables.runs.c.model == model)
             .order_by(tables.runs.c.started_at)
         )
-        with self._transaction() as connection:
+        with self._transaction(read_only=True) as connection:
             return [RunEntry(**row._mapping) for row in connection.execute(query)]
 
     # -- deployments -------------------------------------------------------------------------
@@ -248,16 +228,20 @@ class Ledger:
         reason: str,
         lease: Lease | None = None,
         finished: RunResult | None = None,
+        expected: Deployment | None = None,
     ) -> Deployment:
         """Make a bundle the one to serve: history, pointer and the end of the run that made it
-        move in one transaction.
+        move in one transaction. `expected`: what this bundle was compared with, if with anything.
 
-        Raises LedgerError where the lease was taken over by somebody else.
+        Raises LedgerError where the lease was taken over by somebody else, or something else than
+        `expected` is deployed by now.
         """
         at = utc_now()
         with self._transaction() as connection:
             if lease is not None:
                 self._check_fence(connection, lease)
+            if expected is not None:
+                self._check_deployed(connection, expected)
             sequence = connection.execute(
                 tables.deployments.insert().values(
                     model=model, bundle_digest=bundle_digest, path=str(path), at=at, reason=reason
@@ -269,6 +253,18 @@ class Ledger:
                 self._finish(connection, finished)
         return Deployment(sequence, model, bundle_digest, path, at, reason)
 
+    @staticmethod
+    def _check_deployed(connection: sa.Connection, expected: Deployment) -> None:
+        query = sa.select(tables.deployed.c.sequence).where(
+            tables.deployed.c.model == expected.model
+        )
+        sequence = connection.execute(query.with_for_update()).scalar_one_or_none()
+        if sequence != expected.sequence:
+            raise LedgerError(
+                f"the deployment changed meanwhile: {expected.model} is at number {sequence}, not "
+                f"{expected.sequence} any more; nothing was promoted; run again"
+            )
+
     def deployed(self, model: str) -> Deployment | None:
         """What should be served now."""
         query = (
@@ -276,7 +272,7 @@ class Ledger:
             .join(tables.deployed, tables.deployed.c.sequence == tables.deployments.c.sequence)
             .where(tables.deployed.c.model == model)
         )
-        with self._transaction() as connection:
+        with self._transaction(read_only=True) as connection:
             row = connection.execute(query).first()
         return None if row is None else _deployment(row)
 
@@ -287,7 +283,7 @@ class Ledger:
             .where(tables.deployments.c.model == model)
             .order_by(tables.deployments.c.sequence)
         )
-        with self._transaction() as connection:
+        with self._transaction(read_only=True) as connection:
             return [_deployment(row) for row in connection.execute(query)]
 
     # -- lease -------------------------------------------------------------------------------
@@ -336,7 +332,7 @@ class Ledger:
     @staticmethod
     def _check_fence(connection: sa.Connection, lease: Lease) -> None:
         query = sa.select(tables.leases.c.fence).where(tables.leases.c.model == lease.model)
-        fence = connection.execute(query).scalar_one()
+        fence = connection.execute(query.with_for_update()).scalar_one()
         if fence != lease.fence:
             raise LedgerError(
                 f"the lease on {lease.model} passed to another process (fence {fence}, ours "
@@ -347,6 +343,18 @@ class Ledger:
 def _cause(problem: Exception) -> object:
     """The driver's own words: SQLAlchemy adds the statement with people's texts in it."""
     return getattr(problem, "orig", None) or problem
+
+
+def _parsed(kind: type[Stored], table: str, sequence: int, document: str) -> Stored:
+    try:
+        return kind.model_validate_json(document)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise LedgerError(
+            f"the ledger's table {table}, row {sequence}: {where}: {first['msg']}; put the ledger "
+            "back from a copy, or remove this row"
+        ) from None
 
 
 def _deployment(row: Any) -> Deployment:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 BUSY_TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 0.01
+READ_ONLY = "edgeloop_read_only"
 
 
 def sqlite_url(home: Path) -> sa.URL:
@@ -22,8 +23,13 @@ def make_engine(url: sa.URL) -> sa.Engine:
         return sa.create_engine(url, pool_pre_ping=True)
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     sa.event.listen(engine, "connect", _sqlite_settings)
-    sa.event.listen(engine, "begin", _begin_immediate)
+    sa.event.listen(engine, "begin", _begin)
     return engine
+
+
+def reading(engine: sa.Engine) -> sa.Engine:
+    """The same engine for transactions that only read: in SQLite they wait for no writer."""
+    return engine.execution_options(**{READ_ONLY: True})
 
 
 def _sqlite_settings(connection: sqlite3.Connection, _record: object) -> None:
@@ -49,6 +55,8 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
             time.sleep(RETRY_SECONDS)
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
-    """Take the write lock first: two schedulers must not both read an expired lease."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: sa.Connection) -> None:
+    """Who may write takes the write lock first: two schedulers must not both read an expired
+    lease."""
+    only_reads = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN DEFERRED" if only_reads else "BEGIN IMMEDIATE")

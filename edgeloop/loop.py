@@ -3,9 +3,11 @@
     rows -> dataset -> adapter -> merged -> candidates -> reference -> bundle
 
 Every stage is a folder of the run with its record; a stage whose record matches its inputs is
-skipped, so that a run that was killed goes on where it stopped. Command: `edgeloop run`.
+skipped, so that a run that was killed goes on where it stopped. A budget that nothing kept to is
+measured anew. One process at a time works in a run folder. Command: `edgeloop run`.
 """
 
+import json
 import logging
 import shutil
 import time
@@ -16,18 +18,26 @@ from pathlib import Path
 import compress.stage
 import finetune.stage
 import monitor.stage
-from edgeloop.bundle import Bundle
-from edgeloop.errors import DatasetError
+from edgeloop.bundle import MANIFEST, Bundle
+from edgeloop.errors import DatasetError, EdgeloopError
 from edgeloop.ledger import LabelledRow
-from edgeloop.recipe import Recipe
+from edgeloop.recipe import Recipe, SplitFiles
 from edgeloop.records import Adapter, Certificate, Dataset, MergedModel, Reference
-from edgeloop.rundir import RunDir, digest_file, open_run
+from edgeloop.rundir import (
+    RECORD_NAME,
+    RunDir,
+    digest_file,
+    discard_run,
+    work_in_run,
+    write_atomic,
+)
 from edgeloop.ship import ship
 from finetune.dataset import source_files
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
+RECIPE_NAME = "recipe.json"
 STAGES = ("dataset", "adapter", "merged", "candidates", "reference", "bundle")
 
 
@@ -109,35 +119,74 @@ def run_loop(
     progress: Progress,
     until: str = "bundle",
     extra: Sequence[LabelledRow] = (),
+    on_start: Callable[["Run"], None] | None = None,
 ) -> Run:
-    """Run the stages up to and with `until`; `extra` are labelled rows from production.
+    """Run the stages up to and with `until`; `extra` are labelled rows from production. `on_start`
+    is called once the rows are read and good, before the model is trained.
 
     Stops after the candidates where none keeps to the budget: see `Run.infeasible`.
-    Raises EdgeloopError subclasses of the stage that failed; what was complete stays complete.
+    Raises EdgeloopError where another process works in the run folder, and its subclasses of the
+    stage that failed; what was complete stays complete.
     """
-    folder = open_run(home, recipe.name, run_inputs(recipe, extra))
-    run = Run(recipe, folder, progress, extra)
-    for stage in STAGES[: STAGES.index(until) + 1]:
+    stages = STAGES[: STAGES.index(until) + 1]
+    with work_in_run(home, recipe.name, run_inputs(recipe, extra)) as folder:
+        write_atomic(folder.root / RECIPE_NAME, _recipe_bytes(recipe))
+        if "candidates" in stages:
+            _forget_infeasible(folder)
+        run = Run(recipe, folder, progress, extra)
         try:
-            _step(run, stage)
+            _step(run, stages[0])
         except DatasetError:
             if not folder.folder("dataset").exists():
-                shutil.rmtree(folder.root)  # bad rows leave nothing behind
+                discard_run(folder)  # bad rows leave nothing behind
             raise
-        if run.infeasible:
-            break
+        if on_start is not None:
+            on_start(run)
+        _steps(run, stages[1:])
     return run
 
 
+def _recipe_bytes(recipe: Recipe) -> bytes:
+    """The resolved recipe, so that Recipe.model_validate_json reads the same one back: files that
+    are split already go without the split that they must not have."""
+    is_split = isinstance(recipe.data.files, SplitFiles)
+    document = recipe.model_dump(mode="json", exclude={"data": {"split"}} if is_split else None)
+    return f"{json.dumps(document, ensure_ascii=False, indent=2)}\n".encode()
+
+
+def _forget_infeasible(folder: RunDir) -> None:
+    """A machine that was busy may be idle now: what no candidate kept to is measured anew."""
+    candidates = folder.folder("candidates")
+    try:
+        chosen = Certificate.read(candidates / RECORD_NAME).chosen
+    except EdgeloopError:
+        return  # not measured yet, or the stage is done again for its damaged record
+    if chosen is None:
+        shutil.rmtree(candidates)
+
+
+def _steps(run: Run, stages: Iterable[str]) -> None:
+    for stage in stages:
+        _step(run, stage)
+        if run.infeasible:
+            break
+
+
 def _step(run: Run, stage: str) -> None:
-    was_there = run.folder.folder(stage).exists()
+    before = _results(run, stage)
     started = time.monotonic()
     logger.info("stage=%s run=%s start", stage, run.id)
     STEPS[stage](run)
     seconds = time.monotonic() - started
     logger.info("stage=%s run=%s end seconds=%.1f", stage, run.id, seconds)
-    skipped = was_there and seconds < 1.0
+    skipped = _results(run, stage) == before
     run.progress(f"{stage}: {'complete already' if skipped else f'done in {seconds:.1f} s'}")
+
+
+def _results(run: Run, stage: str) -> dict[Path, bytes]:
+    """The stage's records as they lie on the disk; a bundle may lie beside another."""
+    pattern = f"bundle*/{MANIFEST}" if stage == "bundle" else f"{stage}/{RECORD_NAME}"
+    return {path: path.read_bytes() for path in run.folder.root.glob(pattern)}
 
 
 def run_inputs(recipe: Recipe, extra: Iterable[LabelledRow]) -> dict[str, object]:

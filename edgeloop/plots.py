@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from edgeloop.records import Candidate, Epoch
 
 INK, ACCENT, SECOND, GRID = "#22313f", "#c8553d", "#2a7f86", "#dfe4e8"
+LINE_COLORS = (SECOND, ACCENT, INK, "#8a6d9e")
+LINE_STYLES = ("-", "-.", ":")  # dashes are the threshold's
 STYLE = {
     "svg.hashsalt": "edgeloop",
     "svg.fonttype": "none",
@@ -86,9 +88,16 @@ def evidence(series: Sequence[tuple[str, Sequence[tuple[int, float]]]], threshol
     """Log evidence for drift by request, one line per replay, with the alarm's threshold."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8.4, 2.9), layout="constrained")
-        for (name, points), color in zip(series, (SECOND, ACCENT, INK, "#8a6d9e"), strict=False):
+        for number, (name, points) in enumerate(series):
+            round_, index = divmod(number, len(LINE_COLORS))
+            style = LINE_STYLES[round_ % len(LINE_STYLES)]
             if points:
-                axes.plot(*zip(*points, strict=True), color=color, label=name)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=LINE_COLORS[index],
+                    linestyle=style,
+                    label=name,
+                )
         axes.axhline(threshold, color=INK, linestyle="--", label="alarm")
         axes.set(xlabel="requests since the model was deployed", ylabel="ln evidence")
         axes.legend(frameon=False)

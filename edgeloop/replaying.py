@@ -38,6 +38,7 @@ def document(result: ReplayResult) -> dict[str, Any]:
         "verdict": None if verdict is None else verdict.model_dump(mode="json"),
         "requests_until_alarm": result.requests_until_alarm,
         "alarmed_before": result.alarmed_before,
+        "armed": result.armed,
         "log_evidence": result.log_evidence,
         "threshold": result.threshold,
         "evidence": [list(point) for point in result.evidence],

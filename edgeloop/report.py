@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from edgeloop import plots
 from edgeloop.errors import EdgeloopError, LedgerError
 from edgeloop.ledger import Ledger, RunEntry
-from edgeloop.records import Adapter, Certificate, Movement, PairedDrop, Verdict
+from edgeloop.records import Adapter, Certificate, Gate, Movement, Verdict
 from edgeloop.rundir import RECORD_NAME, write_atomic
+from edgeloop.show import percent
 
 CSS = """
 :root { color-scheme: light; --ink: #22313f; --accent: #c8553d; --line: #dfe4e8; }
@@ -30,11 +33,20 @@ svg { max-width: 100%; height: auto; } .alarm { color: var(--accent); font-weigh
 """
 
 
+class Replay(BaseModel):
+    """What a report reads of a replay's result: (observation, log evidence) and the threshold."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    evidence: tuple[tuple[int, float], ...]
+    threshold: float
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a report is made of besides the ledger."""
 
-    replays: Sequence[tuple[str, dict[str, Any]]]
+    replays: Sequence[tuple[str, Replay]]
     summary: dict[str, str]
 
 
@@ -123,7 +135,7 @@ def _certificate(certificate: Certificate) -> str:
     ]
     head = (
         "candidate|MB|p50 ms|p95 ms|RSS MB|test accuracy|"
-        f"drop at most ({certificate.confidence:.0%})|verdict"
+        f"drop at most ({percent(certificate.confidence)})|verdict"
     )
     budget = ", ".join(f"{key} {value:g}" for key, value in certificate.budget.items())
     return (
@@ -135,14 +147,13 @@ def _certificate(certificate: Certificate) -> str:
     )
 
 
-def _drift(replays: Sequence[tuple[str, dict[str, Any]]], verdicts: Sequence[Verdict]) -> str:
+def _drift(replays: Sequence[tuple[str, Replay]], verdicts: Sequence[Verdict]) -> str:
     if not replays and not verdicts:
         return ""
     parts = ["<h2>Drift</h2>"]
     if replays:
-        threshold = float(replays[0][1]["threshold"])
-        series = [(name, [tuple(p) for p in replay["evidence"]]) for name, replay in replays]
-        parts.append(plots.evidence(series, threshold))
+        series = [(name, replay.evidence) for name, replay in replays]
+        parts.append(plots.evidence(series, replays[0][1].threshold))
     return "".join(parts) + "".join(_verdict(v) for v in verdicts)
 
 
@@ -163,13 +174,12 @@ def _movements(kind: str, movements: Sequence[Movement]) -> str:
 
 
 def _gates(runs: Sequence[RunEntry]) -> str:
-    gated = [(run, run.document["gate"]) for run in runs if "gate" in run.document]
-    if not gated:
-        return ""
     rows = []
-    for run, gate in gated:
-        for name in ("golden", "fresh"):
-            drop = PairedDrop.model_validate(gate[name])
+    for run in runs:
+        gate = _gate(run.document)
+        if gate is None:
+            continue
+        for name, drop in (("golden", gate.golden), ("fresh", gate.fresh)):
             rows.append(
                 (
                     run.id,
@@ -177,11 +187,21 @@ def _gates(runs: Sequence[RunEntry]) -> str:
                     drop.reference_accuracy,
                     drop.candidate_accuracy,
                     drop.upper_bound_ratio,
-                    "; ".join(gate["reasons"]),
+                    "; ".join(gate.reasons),
                 )
             )
+    if not rows:
+        return ""
     head = ("run", "rows", "champion", "challenger", "drop at most", "reasons")
     return f"<h2>Champion against challenger</h2>{table(head, rows)}"
+
+
+def _gate(document: Any) -> Gate | None:
+    """A run's gate; None where it came to none, or where another version wrote it."""
+    try:
+        return Gate.model_validate(document["gate"], strict=False)
+    except (LookupError, TypeError, ValidationError):
+        return None
 
 
 def _decisions(ledger: Ledger, model: str) -> str:
@@ -196,25 +216,26 @@ def _deployments(ledger: Ledger, model: str) -> str:
     return f"<h2>Deployments</h2>{table(('at (UTC)', 'bundle', 'reason'), rows)}" if rows else ""
 
 
-def read_replay(path: Path) -> tuple[str, dict[str, Any]]:
+def read_replay(path: Path) -> tuple[str, Replay]:
     """A file that `edgeloop monitor replay --json` printed, by its name.
 
     Raises EdgeloopError where it is not one.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if not {"evidence", "threshold"} <= set(document):
-            raise ValueError("evidence or threshold is missing")
-    except (OSError, ValueError) as problem:
-        raise EdgeloopError(f"{path}: not a result of monitor replay --json ({problem})") from None
-    return path.stem, document
+        return path.stem, Replay.model_validate_json(path.read_bytes())
+    except OSError as problem:
+        said = str(problem)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        said = f"{'.'.join(map(str, first['loc'])) or 'document'}: {first['msg']}"
+    raise EdgeloopError(f"{path}: not a result of monitor replay --json ({said})")
 
 
 def read_summary(path: Path) -> dict[str, str]:
     """A JSON object of figures for the first table. Raises EdgeloopError where it is not one."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise EdgeloopError(f"{path}: not a JSON file ({problem})") from None
     if not isinstance(document, dict):
         raise EdgeloopError(f"{path}: a summary is a JSON object of names and figures")

@@ -7,6 +7,7 @@ decision, and the run goes on in the same folder.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +18,21 @@ from edgeloop.bundle import Bundle, open_bundle
 from edgeloop.errors import LedgerError
 from edgeloop.gate import compare, correct
 from edgeloop.lease import held
-from edgeloop.ledger import Deployment, LabelledRow, Lease, Ledger, RunEntry, RunResult
+from edgeloop.ledger import (
+    FEEDBACK,
+    Deployment,
+    LabelledRow,
+    Lease,
+    Ledger,
+    RunEntry,
+    RunResult,
+)
 from edgeloop.loop import Run, run_inputs, run_loop
 from edgeloop.recipe import Recipe
 from edgeloop.records import Decision, Gate
 from edgeloop.rundir import digest_of
 from edgeloop.ship import read_rows
+from finetune.extra import MIN_ROWS_PER_LABEL
 from monitor.decide import LoopState, decide, schedule_due
 
 logger = logging.getLogger(__name__)
@@ -64,7 +74,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Material:
-    """What a retraining would be made of."""
+    """What a retraining would be made of. `new`: labels that no retraining was made of yet."""
 
     champion: Bundle
     deployment: Deployment
@@ -72,6 +82,25 @@ class Material:
     new: Sequence[LabelledRow]
     disagreeing: Sequence[str]
     inputs_digest: str
+
+    @property
+    def sampled(self) -> list[LabelledRow]:
+        """New rows that tell the champion's accuracy. People report what was answered wrongly:
+        feedback is no uniform sample, it is only trained on."""
+        return [row for row in self.new if row.source != FEEDBACK]
+
+    def unknown_classes(self) -> tuple[str, ...]:
+        """Labels that the champion does not know, with enough rows to be trained on: one mistyped
+        label must not train."""
+        counts = Counter(row.label for row in self.new)
+        known = set(self.champion.manifest.labels)
+        return tuple(
+            sorted(
+                label
+                for label, count in counts.items()
+                if count >= MIN_ROWS_PER_LABEL and label not in known
+            )
+        )
 
 
 def explain(recipe: Recipe, ledger: Ledger) -> Decision:
@@ -131,16 +160,16 @@ def _decide(recipe: Recipe, ledger: Ledger, material: Material) -> Decision:
     last = datetime.fromisoformat(finished[-1].finished_at or "") if finished else None
     since = last or datetime.fromisoformat(material.deployment.at)
     schedule = recipe.retrain.schedule
-    digest = material.deployment.bundle_digest
-    right = correct(material.champion, material.new) if material.new else None
+    sampled = material.sampled
+    right = correct(material.champion, sampled) if sampled else None
     state = LoopState(
         model=recipe.name,
         now=now,
-        alarms=sum(v.bundle_digest == digest for v in ledger.verdicts(recipe.name)),
-        new_labels=len(material.new),
+        alarms=_alarms(ledger, material.deployment),
+        new_labels=len(sampled),
         labels_per_round=recipe.retrain.labels_per_round,
         labelled_correct=None if right is None else int(right.sum()),
-        unknown_classes=tuple(sorted(_classes(material) - set(material.champion.manifest.labels))),
+        unknown_classes=material.unknown_classes(),
         accuracy_floor=recipe.monitor.accuracy_floor,
         last_training_finished=last,
         cooldown_hours=recipe.retrain.cooldown_hours,
@@ -152,8 +181,14 @@ def _decide(recipe: Recipe, ledger: Ledger, material: Material) -> Decision:
     return decide(state)
 
 
-def _classes(material: Material) -> set[str]:
-    return {row.label for row in material.new}
+def _alarms(ledger: Ledger, deployment: Deployment) -> int:
+    """Alarms of this deployment: an older one of the same bundle was answered already."""
+    since = datetime.fromisoformat(deployment.at)
+    return sum(
+        verdict.bundle_digest == deployment.bundle_digest
+        and datetime.fromisoformat(verdict.at) >= since
+        for verdict in ledger.verdicts(deployment.model)
+    )
 
 
 def _train(
@@ -167,9 +202,12 @@ def _train(
 ) -> Outcome:
     if material.disagreeing:
         logger.warning("rows=%d left out: their labels disagree", len(material.disagreeing))
-    run = run_loop(recipe, home, progress, extra=material.labels)
-    assert run.dataset is not None
-    ledger.start_run(run.id, recipe.name, TRIGGER, run.folder.root, run.dataset.digest)
+
+    def note(run: Run) -> None:
+        assert run.dataset is not None
+        ledger.start_run(run.id, recipe.name, TRIGGER, run.folder.root, run.dataset.digest)
+
+    run = run_loop(recipe, home, progress, extra=material.labels, on_start=note)
     document: dict[str, Any] = {
         "inputs_digest": material.inputs_digest,
         "labels": [row.id for row in material.labels],
@@ -196,5 +234,6 @@ def _train(
         "; ".join(verdict.reasons),
         lease,
         RunResult(run.id, "promoted", document),
+        expected=material.deployment,
     )
     return Outcome(decision, run, verdict, deployed)

@@ -1,17 +1,23 @@
 """Run folders: a stage works in a folder aside, writes its record last, and is renamed into place.
 
 runs/<recipe>-<UTC yyyymmddThhmmssZ>-<sha8>/
+    inputs.json          what the run depends on: the folder is found again by its digest
     recipe.json          the resolved recipe
+    .lock                held by the process that works in the folder
     dataset/ adapter/ merged/ candidates/ reference/ bundle/     complete stages
     .work-<stage>/       a stage under way; kept after a kill so that it can be resumed
+    bundle-<sha8>/       a bundle made when bundle/ held another or a damaged one
+    .damaged-<name>-*/   what was found damaged, moved aside
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +27,7 @@ from edgeloop.records import FileEntry, StageRecord
 
 RECORD_NAME = "record.json"
 INPUTS_NAME = ".inputs"
+LOCK_NAME = ".lock"
 CHUNK_BYTES = 1 << 20
 
 R = TypeVar("R", bound=StageRecord)
@@ -195,3 +202,48 @@ def _digest_of_file(path: Path) -> str | None:
         return digest_of(json.loads(path.read_bytes()))
     except (OSError, ValueError):
         return None  # a kill came before it was written, or it is damaged: not ours to go on with
+
+
+@contextmanager
+def work_in_run(home: Path, name: str, inputs: Mapping[str, Any]) -> Iterator[RunDir]:
+    """`open_run`, for one process at a time; the kernel gives the lock back on a kill.
+
+    Raises EdgeloopError where another process works in the folder.
+    """
+    descriptor = None
+    while descriptor is None:
+        run = open_run(home, name, inputs)
+        descriptor = _lock(run.root)
+    try:
+        yield run
+    finally:
+        os.close(descriptor)
+
+
+def discard_run(run: RunDir) -> None:
+    """Remove a run folder. Renamed first: nobody opens or locks what is half removed."""
+    gone = run.root.with_name(f".gone-{run.root.name}-{os.getpid()}")
+    os.replace(run.root, gone)
+    shutil.rmtree(gone)
+
+
+def _lock(root: Path) -> int | None:
+    """The locked file's descriptor; None where the folder was discarded in the meantime."""
+    path = root / LOCK_NAME
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except FileNotFoundError:
+        pass
+    except BlockingIOError:
+        os.close(descriptor)
+        raise EdgeloopError(
+            f"another process is working in {root}; wait for it or stop it"
+        ) from None
+    os.close(descriptor)
+    return None

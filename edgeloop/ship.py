@@ -1,12 +1,16 @@
 """Puts the chosen candidate, its tokenizer, the drift reference and the golden rows into a bundle.
 
-Reads the stage folders dataset/, candidates/<chosen>/ and reference/; writes bundle/.
+Reads the stage folders dataset/, candidates/<chosen>/ and reference/; writes bundle/. A bundle that
+is there already may be deployed: it is never deleted and never overwritten.
 """
 
 import hashlib
 import json
+import logging
+import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +30,7 @@ from edgeloop.bundle import (
     write_bundle,
 )
 from edgeloop.errors import BundleError
-from edgeloop.ledger import LabelledRow
+from edgeloop.ledger import Deployment, LabelledRow, Ledger, RunResult
 from edgeloop.recipe import Recipe
 from edgeloop.records import (
     Adapter,
@@ -37,8 +41,10 @@ from edgeloop.records import (
     Manifest,
     Reference,
 )
-from edgeloop.rundir import RunDir, digest_entries
+from edgeloop.rundir import RunDir, digest_entries, digest_of
 from edgeloop.runtime import OnnxModel, softmax
+
+logger = logging.getLogger(__name__)
 
 GOLDEN_ROWS = 128
 TOOLS = ("edgeloop", "torch", "transformers", "peft", "onnx", "onnxruntime", "tokenizers")
@@ -52,20 +58,21 @@ def ship(
     reference: Reference,
     run: RunDir,
 ) -> Bundle:
-    """Write the bundle, or open the one that is there and was made from the same parents.
+    """Open the bundle that is there and was made from the same parents, or write it: into bundle/,
+    or beside it into bundle-<digest of the parents> where bundle/ holds another or a damaged one.
 
-    Raises BundleError where the bundle that is there is damaged.
+    Raises BundleError where the chosen candidate is gone or the bundle cannot be written.
     """
     candidate = next(c for c in certificate.candidates if c.kind == certificate.chosen)
     parents = _parents(recipe, dataset, adapter, candidate, reference)
-    folder = run.folder("bundle")
-    if (folder / MANIFEST).exists():
-        bundle = open_bundle(folder)
-        if bundle.manifest.parents == parents:
-            return bundle
-        shutil.rmtree(folder)
+    folder = _place(run, parents)
+    made = _open_made_from(folder, parents)
+    if made is not None:
+        return made
     if not (run.folder("candidates") / candidate.kind / MODEL).exists():
         raise BundleError(f"{run.root}: {candidate.kind}/{MODEL} is gone; run the recipe again")
+    if os.path.lexists(folder):
+        _move_aside(folder)
 
     def fill(aside: Path) -> None:
         _fill(aside, recipe, dataset, candidate, reference, run)
@@ -76,13 +83,54 @@ def ship(
     return write_bundle(folder, fill, manifest)
 
 
+def deploy(ledger: Ledger, model: str, bundle: Bundle, finished: RunResult) -> Deployment:
+    """End a run: its bundle is deployed where no good one is; what is deployed then."""
+    now = ledger.deployed(model)
+    if now is not None and _is_whole(now):
+        ledger.finish_run(finished)
+        return now
+    reason = "first bundle" if now is None else "the deployed bundle is gone or damaged"
+    return ledger.promote(model, bundle.digest, bundle.path, reason, finished=finished)
+
+
 def read_rows(folder: Path, split: str) -> list[LabelledRow]:
     """The rows of one split of a dataset folder; empty where the split does not exist."""
     path = folder / f"{split}.jsonl"
     if not path.exists():
         return []
-    documents = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    # Not splitlines(): a text may hold U+2028, which JSON leaves as it is.
+    documents = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
     return [LabelledRow(d["id"], d["text"], d["label"]) for d in documents]
+
+
+def _is_whole(deployed: Deployment) -> bool:
+    try:
+        return open_bundle(deployed.path).digest == deployed.bundle_digest
+    except BundleError:
+        return False
+
+
+def _place(run: RunDir, parents: dict[str, str]) -> Path:
+    """bundle/ where it is of these parents or holds no bundle; else the folder beside it."""
+    folder = run.folder("bundle")
+    if not (folder / MANIFEST).exists() or _open_made_from(folder, parents) is not None:
+        return folder
+    return run.folder(f"bundle-{digest_of(parents)[:8]}")
+
+
+def _open_made_from(folder: Path, parents: dict[str, str]) -> Bundle | None:
+    try:
+        bundle = open_bundle(folder)
+    except BundleError:
+        return None  # none there, or damaged
+    return bundle if bundle.manifest.parents == parents else None
+
+
+def _move_aside(folder: Path) -> None:
+    """Keep what is damaged, under a hidden name: somebody may want to look at it."""
+    aside = Path(tempfile.mkdtemp(prefix=f".damaged-{folder.name}-", dir=folder.parent))
+    os.replace(folder, aside / folder.name)
+    logger.warning("folder=%s damaged, moved to %s", folder, aside)
 
 
 def _parents(
@@ -113,7 +161,8 @@ def _fill(
     shutil.copyfile(run.folder("reference") / REFERENCE, aside / REFERENCE)
     model = OnnxModel(aside / MODEL, aside / TOKENIZER, recipe.serve.max_tokens)
     rows = _golden(model, dataset.labels, read_rows(run.folder("dataset"), "test"))
-    (aside / GOLDEN).write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    lines = "".join(f"{row.model_dump_json()}\n" for row in rows)
+    (aside / GOLDEN).write_text(lines, encoding="utf-8", newline="\n")
     (aside / CARD).write_text(card.render(recipe, dataset, candidate, reference), encoding="utf-8")
 
 

@@ -9,6 +9,13 @@ import yaml
 from edgeloop.ledger import Ledger
 
 MEGABYTE = 1_000_000
+# The lists of a history document.
+EVENTS = ("runs", "deployments", "verdicts", "decisions")
+
+
+def percent(ratio: float) -> str:
+    """0.995 is 99.5%, not 100%."""
+    return f"{100.0 * ratio:g}%"
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -142,6 +149,12 @@ def replay(document: dict[str, Any]) -> str:
     if document["accuracy"] is not None:
         lines.append(f"accuracy   {document['accuracy']:.3f} where the label is known")
     verdict = document["verdict"]
+    if not document["armed"]:
+        lines.append(
+            "not armed  this model's monitor never alarms, so this says nothing about drift; "
+            "`edgeloop bundle inspect` tells why"
+        )
+        return "\n".join(lines)
     if verdict is None and document["alarmed_before"]:
         lines.append("no news    the alarm had fired before this traffic came")
         return "\n".join(lines)
@@ -169,7 +182,8 @@ def labelled(document: dict[str, Any]) -> str:
     """How many labels came in."""
     return (
         f"stored     {document['added']} new labels of {document['drawn']} drawn; "
-        f"{document['known']} rows of {document['model']} are labelled now"
+        f"{document['known']} rows of {document['model']} are labelled now\n"
+        f"skipped    {document['skipped']} rows of the file that were labelled already"
     )
 
 
@@ -233,8 +247,6 @@ def history(document: dict[str, Any]) -> str:
         ),
         *((d["at"], d["action"], "; ".join(d["reasons"])) for d in document["decisions"]),
     ]
-    if not events:
-        return f"the ledger knows nothing of {document['model']}"
     return columns(
         ["at (UTC)", "what", "which"],
         [[at[:19], what, which] for at, what, which in sorted(events)],

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
-from edgeloop.errors import TrainingError
+from edgeloop.errors import RecipeError, TrainingError
 from edgeloop.rundir import digest_file, digest_of
 
 PACKAGE = "package:"
@@ -45,16 +50,16 @@ class Base:
 def resolve_base(name: str) -> Base:
     """Find the folder and digest its config, weights and tokenizer.
 
-    Raises TrainingError that says what is missing and where.
+    Raises RecipeError that says what is missing and where, TrainingError for a download that fails.
     """
     folder = _folder(name)
-    files = [CONFIG, *_weights(folder)]
+    files = [CONFIG, *_weights(name, folder)]
     files += [file for file in TOKENIZER_FILES if (folder / file).is_file()]
     missing = [file for file in files if not (folder / file).is_file()]
     if not any(file in files for file in VOCABULARIES):
         missing.append("a tokenizer (tokenizer.json)")
     if missing:
-        raise TrainingError(f"base {name!r}: {folder} lacks {', '.join(missing)}")
+        raise RecipeError(f"base {name!r}: {folder} lacks {', '.join(missing)}")
     return Base(name, folder, digest_of({file: digest_file(folder / file) for file in files}))
 
 
@@ -65,7 +70,7 @@ def _folder(name: str) -> Path:
     if Path(name).is_absolute() and Path(name).is_dir():
         return Path(name)
     if name.startswith((".", "/", "~")):
-        raise TrainingError(f"base {name!r}: there is no such folder")
+        raise RecipeError(f"base {name!r}: there is no such folder")
     return _hub_folder(name)
 
 
@@ -74,13 +79,13 @@ def _package_folder(name: str) -> Path:
     package, _, subfolder = name.removeprefix(PACKAGE).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise TrainingError(
+        raise RecipeError(
             f"base {name!r}: no package {package!r} is installed; install it, or name a hub id or "
             "a folder"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / subfolder
     if not folder.is_dir():
-        raise TrainingError(f"base {name!r}: the package has no folder {subfolder!r} ({folder})")
+        raise RecipeError(f"base {name!r}: the package has no folder {subfolder!r} ({folder})")
     return folder
 
 
@@ -89,18 +94,23 @@ def _hub_folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except HFValidationError:
-        raise TrainingError(f"base {name!r}: neither a folder nor a hub id") from None
+        raise RecipeError(f"base {name!r}: neither a folder nor a hub id") from None
     except LocalEntryNotFoundError:
-        raise TrainingError(
+        raise RecipeError(
             f"base {name!r}: no such folder, it is not in the local Hugging Face cache, and the "
             "hub cannot be reached (offline, or HF_HUB_OFFLINE is set); download it once with "
             "`hf download`, or name a folder or package:NAME/SUBFOLDER"
+        ) from None
+    except RepositoryNotFoundError:
+        raise RecipeError(
+            f"base {name!r}: the hub has no such model that may be read; check the id, and log in "
+            "with `hf auth login` where it is private"
         ) from None
     except (HfHubHTTPError, OSError) as problem:
         raise TrainingError(f"base {name!r}: cannot be downloaded ({problem})") from problem
 
 
-def _weights(folder: Path) -> list[str]:
+def _weights(name: str, folder: Path) -> list[str]:
     """The files that hold the weights: one, or the shards of an index."""
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
@@ -109,10 +119,12 @@ def _weights(folder: Path) -> list[str]:
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise TrainingError(f"{index}: not an index of safetensors ({problem!r})") from None
+            raise RecipeError(
+                f"base {name!r}: {index} is not an index of safetensors ({problem!r})"
+            ) from None
         return [WEIGHTS_INDEX, *sorted(shards)]
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     hint = f" ({', '.join(pickles)} is a pickle and is not opened)" if pickles else ""
-    raise TrainingError(
-        f"base folder {folder} has no weights: no {WEIGHTS}{hint}; save the model as safetensors"
+    raise RecipeError(
+        f"base {name!r}: {folder} has no weights: no {WEIGHTS}{hint}; save the model as safetensors"
     )

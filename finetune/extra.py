@@ -3,36 +3,57 @@ the training early, and some stay unseen, to compare champion and challenger on.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeloop.ledger import LabelledRow
 from finetune.data import Row
 from finetune.dataset import Rows, normalised
-from finetune.split import by_rank
+from finetune.split import digest_ratio
 
-SHARES = {"train": 0.6, "validation": 0.1, "fresh": 0.3}
+# Upper ends of the parts in [0, 1): 60 % train, 10 % validation, 30 % fresh.
+PARTS = (("train", 0.6), ("validation", 0.7), ("fresh", 1.0))
 MIN_ROWS_PER_LABEL = 4
 
 
 def add_extra(rows: Rows, extra: Sequence[LabelledRow]) -> Rows:
     """The splits with `extra` in them, and a further split `fresh` that is never trained on; fresh
-    rows join the reference, so that drift is measured against today's traffic."""
+    rows join the reference, so that drift is measured against today's traffic.
+
+    A row's part depends on its own id alone: what one round keeps unseen, no later round trains on.
+    """
     kept, warnings = _without_known_texts(rows, extra)
     kept, rare = _without_rare_labels(kept)
-    chosen = by_rank(_with_free_ids(rows, kept), SHARES, _rank)
+    kept, untrained = _without_untrained_labels(rows, kept)
+    chosen = _parts(rows, kept)
     splits = {
         "train": rows.splits["train"] + chosen["train"],
         "validation": rows.splits["validation"] + chosen["validation"],
-        "reference": rows.splits["reference"] + chosen["fresh"],
+        "reference": _interleaved(rows.splits["reference"] + chosen["fresh"]),
         "test": rows.splits["test"],
         "fresh": chosen["fresh"],
     }
-    return replace(rows, splits=splits, warnings=(*rows.warnings, *warnings, *rare))
+    return replace(rows, splits=splits, warnings=(*rows.warnings, *warnings, *rare, *untrained))
 
 
-def _rank(row: Row) -> str:
-    return hashlib.sha256((row.id + row.text).encode()).hexdigest()
+def _part(row: Row) -> str:
+    ratio = digest_ratio(row.id)
+    return next(name for name, end in PARTS if ratio < end)
+
+
+def _parts(rows: Rows, extra: Sequence[Row]) -> dict[str, list[Row]]:
+    """The part is that of the id in production: which ids are taken must not move a row."""
+    chosen: dict[str, list[Row]] = {name: [] for name, _ in PARTS}
+    for row, named in zip(extra, _with_free_ids(rows, extra), strict=True):
+        chosen[_part(row)].append(named)
+    return chosen
+
+
+def _interleaved(rows: Sequence[Row]) -> list[Row]:
+    """In the order of the ids' digests: labels arrive in blocks of one class, and the drift alarm
+    is armed only where neighbouring rows are independent."""
+    return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())
 
 
 def _without_known_texts(rows: Rows, extra: Sequence[LabelledRow]) -> tuple[list[Row], list[str]]:
@@ -54,9 +75,7 @@ def _without_known_texts(rows: Rows, extra: Sequence[LabelledRow]) -> tuple[list
 
 
 def _without_rare_labels(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.label] = counts.get(row.label, 0) + 1
+    counts = Counter(row.label for row in rows)
     warnings = [
         f"label {label!r} left out of the labelled rows: {count} rows, at least "
         f"{MIN_ROWS_PER_LABEL} are needed"
@@ -64,6 +83,19 @@ def _without_rare_labels(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         if count < MIN_ROWS_PER_LABEL
     ]
     return [row for row in rows if counts[row.label] >= MIN_ROWS_PER_LABEL], warnings
+
+
+def _without_untrained_labels(rows: Rows, extra: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """A label that no train row has cannot be learned, so it cannot be compared on either."""
+    trained = {row.label for row in rows.splits["train"]}
+    trained |= {row.label for row in extra if _part(row) == "train"}
+    counts = Counter(row.label for row in extra if row.label not in trained)
+    warnings = [
+        f"label {label!r} left out of the labelled rows: none of its {count} rows falls to train; "
+        "label more rows with it"
+        for label, count in sorted(counts.items())
+    ]
+    return [row for row in extra if row.label in trained], warnings
 
 
 def _with_free_ids(rows: Rows, extra: Sequence[Row]) -> list[Row]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optimum.utils import NormalizedConfigManager
 from peft import LoraConfig, TaskType, get_peft_model
 from safetensors import SafetensorError
 from transformers import (
@@ -141,7 +142,22 @@ def load_encoder(folder: Path, config: Any, dtype: torch.dtype | str) -> PreTrai
 def load_classifier(folder: Path, labels: Sequence[str], dtype: torch.dtype | str) -> Classifier:
     """The base with a new head for the labels. Raises TrainingError as `load_encoder` does."""
     config = load_config(folder, labels)
-    return Classifier(load_encoder(folder, config, dtype), config.hidden_size, len(labels))
+    return Classifier(load_encoder(folder, config, dtype), hidden_size(config), len(labels))
+
+
+def hidden_size(config: Any) -> int:
+    """The width of the last hidden state, by whatever name the architecture has for it.
+
+    Raises TrainingError where optimum does not know the architecture.
+    """
+    try:
+        normalized = NormalizedConfigManager.get_normalized_config_class(config.model_type)
+    except KeyError:
+        raise TrainingError(
+            f"architecture {config.model_type!r} has no normalized config in optimum; take a base "
+            "of another architecture (bert, roberta, distilbert, mpnet, modernbert ...)"
+        ) from None
+    return int(normalized(config).hidden_size)
 
 
 def _check_encoder(folder: Path, encoder: PreTrainedModel, new: set[str], unused: set[str]) -> None:

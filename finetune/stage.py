@@ -48,6 +48,7 @@ from finetune.merged import load_merged, save_merged
 from finetune.model import (
     Classifier,
     attach_lora,
+    hidden_size,
     load_classifier,
     load_config,
     load_encoder,
@@ -259,7 +260,7 @@ def _merge(inputs: Inputs, adapter: Adapter, folder: Path, inputs_digest: str) -
     encoder = load_encoder(base.folder, config, "auto")
     tokenizer = inputs.tokenizer(config)
     settings, tensors = read_adapter(adapter_folder)
-    head = read_head(adapter_folder, config.hidden_size, len(labels))
+    head = read_head(adapter_folder, hidden_size(config), len(labels))
     merged = merge_tensors(encoder.state_dict(), tensors, settings)
     encoder.load_state_dict(merged.tensors)
     save_merged(encoder, head, tokenizer, folder)

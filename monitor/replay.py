@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
-from edgeloop.errors import MonitorError
+from edgeloop.errors import MonitorError, RecipeError
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.records import Verdict
 from edgeloop.runtime import OnnxModel, softmax
@@ -36,7 +36,8 @@ class ReplayResult:
 
     `accuracy` is over answered rows with a label. `verdict` is an alarm that this traffic raised,
     `requests_until_alarm` counts from its first row. `alarmed_before`: the monitor stood at an
-    alarm already, so that no new one could come. `evidence` is (observation, log evidence).
+    alarm already, so that no new one could come. Where `armed` is false the monitor counts but
+    never alarms. `evidence` is (observation, log evidence).
     """
 
     sent: int
@@ -45,6 +46,7 @@ class ReplayResult:
     verdict: Verdict | None
     requests_until_alarm: int | None
     alarmed_before: bool
+    armed: bool
     log_evidence: float
     threshold: float
     evidence: tuple[tuple[int, float], ...]
@@ -58,6 +60,7 @@ class _Tally:
     progress: Progress
     sent: int = 0
     failed: int = 0
+    problem: str = ""
     labelled: int = 0
     correct: int = 0
     verdict: Verdict | None = None
@@ -85,6 +88,7 @@ class _Tally:
             verdict=self.verdict,
             requests_until_alarm=self.until_alarm,
             alarmed_before=alarmed_before,
+            armed=status.armed,
             log_evidence=status.log_evidence,
             threshold=status.threshold,
             evidence=tuple(self.evidence),
@@ -96,22 +100,34 @@ def replay(
 ) -> ReplayResult:
     """Send every row's text to POST /predict, one by one, and follow GET /drift.
 
-    A request that fails is counted, the replay goes on. Raises MonitorError where the server's
-    /drift does not answer at the beginning or at the end.
+    A request that fails is counted, the replay goes on. Raises RecipeError where `url` is none,
+    MonitorError where the server's /drift does not answer, or where every request failed.
     """
     tally = _Tally(len(rows), progress)
-    with httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_SECONDS) as client:
+    with _client(url) as client:
         start = _settled(client)
         tally.evidence.append((start.status.observations, start.status.log_evidence))
         for row_id, text, label in rows:
-            tally.answered(label, _predict(client, row_id, text))
+            tally.answered(label, _predict(client, row_id, text, tally))
             if tally.sent % POLL_EVERY_REQUESTS == 0:
                 _note(tally, start, _drift(client))
                 if stop_at_alarm and tally.verdict is not None:
                     break
         end = _settled(client)
         _note(tally, start, end)
+    if tally.failed == tally.sent > 0:
+        raise MonitorError(
+            f"{url}: all {tally.sent} requests to /predict failed ({tally.problem}); nothing was "
+            "replayed. The server's log tells more"
+        )
     return tally.result(end.status, start.status.alarmed)
+
+
+def _client(url: str) -> httpx.Client:
+    try:
+        return httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_SECONDS)
+    except httpx.InvalidURL as problem:
+        raise RecipeError(f"{url}: is no URL ({problem}); http://127.0.0.1:8080 is one") from None
 
 
 @dataclass(frozen=True)
@@ -124,8 +140,8 @@ class _Drift:
     verdict: Verdict | None
 
 
-def _predict(client: httpx.Client, row_id: str, text: str) -> str | None:
-    """The best label, None where the request failed."""
+def _predict(client: httpx.Client, row_id: str, text: str, tally: _Tally) -> str | None:
+    """The best label, None where the request failed; `tally` keeps why."""
     try:
         # A header takes ASCII only; the server makes an id of its own for an unfit one.
         headers = {"x-request-id": row_id.encode("ascii", "replace").decode()}
@@ -134,6 +150,7 @@ def _predict(client: httpx.Client, row_id: str, text: str) -> str | None:
         ).raise_for_status()
         return str(answer.json()[0]["label"])
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+        tally.problem = str(problem).splitlines()[0] if str(problem) else repr(problem)
         logger.warning("event=request_failed row=%s problem=%r", row_id, problem)
         return None
 

@@ -20,7 +20,7 @@ def deployed_now(ledger: Ledger, model: str) -> Deployment:
     if deployment is None:
         raise LedgerError(
             f"nothing is deployed for the model {model!r}; run `edgeloop run` with its recipe "
-            "first, or serve a folder with `edgeloop serve --bundle PATH`"
+            "first (with the same EDGELOOP_HOME), or serve a folder with `edgeloop serve PATH`"
         )
     return deployment
 

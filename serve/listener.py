@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 
-from edgeloop.errors import EngineError
+from edgeloop.errors import RecipeError
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +24,13 @@ DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Own the address; nobody can connect yet. Raises EngineError that says what to do."""
+    """Own the address; nobody can connect yet. Raises RecipeError that says what to do."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as problem:
-        raise EngineError(
+        raise RecipeError(
             f"{host}: is no address of this machine ({problem}); use --host 127.0.0.1"
         ) from None
     listener = socket.socket(family, kind, protocol)
@@ -44,7 +44,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def listen(listener: socket.socket) -> None:
-    """Let clients connect. Raises EngineError where another process that had bound the same
+    """Let clients connect. Raises RecipeError where another process that had bound the same
     address began to listen first."""
     try:
         listener.listen(BACKLOG_CONNECTIONS)
@@ -71,12 +71,12 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _no_port(host: str, port: int, problem: OSError) -> EngineError:
+def _no_port(host: str, port: int, problem: OSError) -> RecipeError:
     if problem.errno == errno.EADDRINUSE:
-        return EngineError(
+        return RecipeError(
             f"{host}:{port}: the port is in use by another process; stop that process, or choose "
             "another port with --port (0 picks a free one)"
         )
-    return EngineError(
+    return RecipeError(
         f"{host}:{port}: cannot be bound ({problem.strerror}); choose another --host or --port"
     )

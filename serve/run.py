@@ -73,7 +73,7 @@ class ServerSettings:
 def run_server(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code is 0.
 
-    Raises EngineError (the port), BundleError (the bundle may not serve), LedgerError (nothing is
+    Raises RecipeError (the port), BundleError (the bundle may not serve), LedgerError (nothing is
     deployed). Call it on the main thread: it takes the signals over.
     """
     # One text at a time is tokenized: the tokenizer's own thread pool would only cost.

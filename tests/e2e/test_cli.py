@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from edgeloop import cli
 from edgeloop.bundle import Bundle
+from edgeloop.ledger import open_ledger
 from tests import tiny
 
 
@@ -115,7 +117,8 @@ def test_base_without_weights_is_refused(
     empty.mkdir()
     (empty / "config.json").write_bytes((tiny_bert / "config.json").read_bytes())
     code, _, err = run_cli(capsys, monkeypatch, "run", str(recipe), "--set", f"base={empty}")
-    assert code == 1
+    assert code == 2
+    assert "base '" in err
     assert "weights" in err
     assert str(empty) in err
 
@@ -149,7 +152,7 @@ def test_bundle_verify_says_which_file_is_damaged(
     data[len(data) // 2] ^= 1
     (copy / "model.onnx").write_bytes(data)
     code, out, err = run_cli(capsys, monkeypatch, "bundle", "verify", str(copy))
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "model.onnx has another SHA-256" in err
 
 
@@ -178,9 +181,107 @@ def test_port_in_use_is_one_line(
         port = str(taken.getsockname()[1])
         words = ("serve", str(tiny_bundle.path), "--port", port)
         code, _, err = run_cli(capsys, monkeypatch, *words)
-    assert code == 1
+    assert code == 2
     assert port in err
     assert "Traceback" not in err
+
+
+def test_a_bundle_that_is_missing_or_too_new_ends_with_2(
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code, _, err = run_cli(capsys, monkeypatch, "bundle", "inspect", str(tmp_path / "none"))
+    assert (code, str(tmp_path / "none") in err) == (2, True)
+    copy = tmp_path / "newer"
+    shutil.copytree(tiny_bundle.path, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 99}))
+    code, _, err = run_cli(capsys, monkeypatch, "serve", str(copy), "--port", "0")
+    assert code == 2
+    assert "99" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(("--help",), 0), (("no-such-command",), 2), (("serve", "--port", "x"), 2)]
+)
+def test_help_and_usage_errors_keep_their_codes(
+    words: tuple[str, ...],
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    got, out, err = run_cli(capsys, monkeypatch, *words)
+    assert got == code
+    assert "Usage" in (err if code else out)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history", "nobody"),
+        ("rollback", "nobody"),
+        ("report", "nobody"),
+        ("serve", "--follow", "nobody"),
+    ],
+)
+def test_reading_an_empty_home_says_where_it_looked_and_makes_nothing(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(os.environ["EDGELOOP_HOME"])
+    code, out, err = run_cli(capsys, monkeypatch, *words)
+    assert (code, out) == (1, "")
+    assert str(home) in err
+    assert "EDGELOOP_HOME" in err
+    assert not home.exists()
+
+
+def test_history_of_a_name_that_the_ledger_does_not_know_is_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ledger(Path(os.environ["EDGELOOP_HOME"]))
+    code, out, err = run_cli(capsys, monkeypatch, "history", "nobody", "--json")
+    assert (code, out) == (1, "")
+    assert "knows nothing of nobody" in err
+
+
+def test_replay_of_a_missing_file_or_to_no_url_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "traffic.csv"
+    replay = ("monitor", "replay")
+    code, _, err = run_cli(capsys, monkeypatch, *replay, str(rows), "--url", "http://127.0.0.1:1")
+    assert (code, "no such file" in err) == (2, True)
+    tiny.write_rows(rows, tiny.sentences(5))
+    for url, expected in (("http://host:abc", 2), ("http://127.0.0.1:1", 1)):
+        code, out, err = run_cli(capsys, monkeypatch, *replay, str(rows), "--url", url)
+        assert (code, out) == (expected, "")
+        assert err.count("\n") == 1
+        assert err.startswith(f"edgeloop: {url}")
+
+
+def test_an_interrupt_is_said_and_ends_with_130(tmp_path: Path) -> None:
+    """A server that takes the connection and never answers holds the command until SIGINT."""
+    rows = tmp_path / "traffic.csv"
+    tiny.write_rows(rows, tiny.sentences(5))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgeloop", "monitor", "replay", str(rows), "--url", url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "edgeloop: interrupted; the same command goes on where it stopped\n"
 
 
 def start(recipe: Path, command: str = "run") -> subprocess.Popen[str]:

@@ -95,7 +95,7 @@ def test_a_refused_challenger_ends_with_3_and_its_rows_are_not_trained_again(
     recipe: Path,
 ) -> None:
     champion = drifted(recipe)
-    strict = [*OPTIONS, "--set", "retrain.golden_margin=0.000001"]
+    strict = [*OPTIONS, "--set", "finetune.training.learning_rate=1e-12"]  # learns nothing
     refused = edgeloop("retrain", str(recipe), *strict, "--json")
     assert refused.returncode == 3, refused.stderr
     gate = json.loads(refused.stdout)["gate"]

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
-from edgeloop.errors import MonitorError
+from edgeloop.errors import MonitorError, RecipeError
 from edgeloop.observer import Observation
 from edgeloop.runtime import OnnxModel, softmax
 from monitor.observer import DriftObserver
@@ -167,3 +167,22 @@ def test_offline_and_served_replay_agree(bundle: Bundle, server: Loopback) -> No
 def test_an_offline_replay_may_stop_at_the_alarm(bundle: Bundle) -> None:
     result = replay_offline(SHIFTED, bundle, quiet, stop_at_alarm=True)
     assert result.sent == result.requests_until_alarm
+
+
+def test_where_every_request_fails_nothing_was_replayed(server: Loopback) -> None:
+    rows: list[Row] = [(f"f{i}", FAILING, None) for i in range(3)]
+    with pytest.raises(MonitorError, match="all 3 requests to /predict failed .*503"):
+        replay(rows, url(server), quiet)
+
+
+def test_what_is_no_url_is_bad_input() -> None:
+    with pytest.raises(RecipeError, match="http://host:abc: is no URL"):
+        replay(ORDINARY, "http://host:abc", quiet)
+
+
+def test_the_result_tells_whether_the_monitor_is_armed(
+    bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    unarmed = monitored.make_bundle(tmp_path_factory.mktemp("unarmed"), rows=20)
+    assert replay_offline(ORDINARY[:3], bundle, quiet).armed
+    assert not replay_offline(ORDINARY[:3], unarmed, quiet).armed

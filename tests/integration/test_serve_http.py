@@ -301,7 +301,7 @@ def test_a_port_in_use_ends_with_a_clear_message(tiny_bundle: Bundle) -> None:
         process = launch(bundle=tiny_bundle.path, port=port)
         out, log = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
-    assert f"EngineError: 127.0.0.1:{port}: the port is in use" in log
+    assert f"RecipeError: 127.0.0.1:{port}: the port is in use" in log
     assert "Traceback" not in log
 
 

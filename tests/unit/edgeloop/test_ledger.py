@@ -95,6 +95,12 @@ def test_labels_of_another_model_are_not_seen(ledger: Ledger) -> None:
     assert ledger.labels("nobody") == ([], [])
 
 
+def test_a_label_keeps_the_source_that_it_came_from_first(ledger: Ledger) -> None:
+    ledger.add_labels("tiny", [row("1")], "feedback")
+    ledger.add_labels("tiny", [row("1"), row("2")], "answers.csv")
+    assert [r.source for r in ledger.labels("tiny")[0]] == ["feedback", "answers.csv"]
+
+
 def test_all_labels_of_a_call_are_stored_or_none(ledger: Ledger) -> None:
     def rows() -> Any:
         yield row("1")
@@ -141,6 +147,26 @@ def test_a_run_is_started_once_and_finished(ledger: Ledger) -> None:
     assert started.started_at <= finished.finished_at
 
 
+def test_a_run_that_ended_keeps_its_end(ledger: Ledger) -> None:
+    ledger.start_run("r1", "tiny", "cron", Path("/runs/r1"), "d")
+    ledger.finish_run(RunResult("r1", "promoted", {"accuracy": 0.9}))
+    before = ledger.runs("tiny")
+    ledger.finish_run(RunResult("r1", "rejected", {}))
+    assert ledger.runs("tiny") == before
+
+
+@pytest.mark.parametrize("table", ["verdicts", "decisions"])
+@pytest.mark.parametrize("document", ["", "{", "{}", '{"model": 3}'])
+def test_a_damaged_document_is_said_with_its_table(
+    ledger: Ledger, home: Path, table: str, document: str
+) -> None:
+    ledger.add_verdict(verdict())
+    ledger.add_decision(decision())
+    sql(home, f"UPDATE {table} SET document = '{document}'")
+    with pytest.raises(LedgerError, match=f"table {table}, row 1: "):
+        getattr(ledger, table)("tiny")
+
+
 def test_a_run_that_was_never_started_cannot_be_finished(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="run r9 is not in the ledger"):
         ledger.finish_run(RunResult("r9", "built", {}))
@@ -183,6 +209,36 @@ def test_a_promotion_and_the_end_of_its_run_are_one(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="run r9"):
         ledger.promote("tiny", "d2", Path("/b"), "x", finished=RunResult("r9", "promoted", {}))
     assert [d.bundle_digest for d in ledger.deployments("tiny")] == ["d1"]
+
+
+def test_a_promotion_over_another_deployment_than_the_expected_one_is_refused(
+    ledger: Ledger,
+) -> None:
+    first = ledger.promote("tiny", "d1", Path("/b/1"), "first")
+    second = ledger.promote("tiny", "d2", Path("/b/2"), "better", expected=first)
+    ledger.start_run("r1", "tiny", "drift", Path("/runs/r1"), "d")
+    with pytest.raises(LedgerError, match="deployment changed meanwhile.*nothing was promoted"):
+        ledger.promote(
+            "tiny", "d3", Path("/b"), "x", finished=RunResult("r1", "promoted", {}), expected=first
+        )
+    assert ledger.deployments("tiny") == [first, second]
+    assert ledger.deployed("tiny") == second
+    assert ledger.runs("tiny")[0].finished_at is None
+    # The same bundle deployed again is another deployment: somebody decided meanwhile.
+    ledger.promote("tiny", "d2", Path("/b/2"), "again")
+    with pytest.raises(LedgerError, match="run again"):
+        ledger.promote("tiny", "d3", Path("/b/3"), "late", expected=second)
+
+
+def test_reading_does_not_wait_for_a_writer(ledger: Ledger, home: Path) -> None:
+    first = ledger.promote("tiny", "d1", Path("/b/1"), "first")
+    writer = sqlite3.connect(home / "ledger.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("DELETE FROM deployed")
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(ledger.deployed, "tiny").result(timeout=10) == first
+    writer.rollback()
+    writer.close()
 
 
 def test_a_reader_sees_the_old_pointer_or_the_new_one(ledger: Ledger, home: Path) -> None:

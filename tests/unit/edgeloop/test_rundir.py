@@ -14,14 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeloop.errors import EdgeloopError
 from edgeloop.records import StageRecord
 from edgeloop.rundir import (
     RunDir,
     digest_entries,
     digest_file,
     digest_of,
+    discard_run,
     list_files,
     open_run,
+    work_in_run,
     write_atomic,
 )
 
@@ -232,6 +235,54 @@ def test_a_run_whose_inputs_are_damaged_is_left_alone(
     run = open_run(tmp_path, "tiny", {"seed": 1})
     assert run.root != damaged
     assert open_run(tmp_path, "tiny", {"seed": 1}).root == run.root
+
+
+# -- one process at a time ---------------------------------------------------------------------
+
+WORKER = """
+import sys
+from pathlib import Path
+from edgeloop.rundir import work_in_run
+
+with work_in_run(Path(sys.argv[1]), "tiny", {"seed": 1}) as run:
+    print(run.root, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_is_locked_while_a_process_works_in_it_and_free_after_a_kill(tmp_path: Path) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(tmp_path)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with worker:
+        assert worker.stdout is not None
+        root = worker.stdout.readline().strip()
+        with (
+            pytest.raises(EdgeloopError, match=f"another process is working in {root}; wait"),
+            work_in_run(tmp_path, "tiny", {"seed": 1}),
+        ):
+            pass
+        with work_in_run(tmp_path, "tiny", {"seed": 2}) as other:
+            assert str(other.root) != root
+        worker.kill()
+    with work_in_run(tmp_path, "tiny", {"seed": 1}) as run:
+        assert str(run.root) == root
+
+
+def test_a_lock_is_given_back_where_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), work_in_run(tmp_path, "tiny", {}):
+        raise RuntimeError("power")
+    with work_in_run(tmp_path, "tiny", {}) as run:
+        assert run.root.is_dir()
+
+
+def test_a_discarded_run_is_gone_and_a_new_one_can_begin(tmp_path: Path) -> None:
+    with work_in_run(tmp_path, "tiny", {}) as run:
+        discard_run(run)
+        assert list((tmp_path / "runs").iterdir()) == []
+        with work_in_run(tmp_path, "tiny", {}) as again:
+            assert (again.root / "inputs.json").is_file()
 
 
 # -- files and digests -------------------------------------------------------------------------

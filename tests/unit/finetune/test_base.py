@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.errors import TrainingError
+from edgeloop.errors import RecipeError
 from finetune.base import resolve_base
 
 
@@ -17,7 +17,7 @@ def make_base(folder: Path) -> Path:
 
 
 def complaint(name: str) -> str:
-    with pytest.raises(TrainingError) as raised:
+    with pytest.raises(RecipeError) as raised:
         resolve_base(name)
     return str(raised.value)
 
@@ -46,7 +46,7 @@ def test_shards_of_an_index(tmp_path: Path) -> None:
     (folder / "model-00001-of-00001.safetensors").unlink()
     assert "lacks model-00001-of-00001.safetensors" in complaint(str(folder))
     index.write_text("[]")
-    assert "not an index of safetensors" in complaint(str(folder))
+    assert "is not an index of safetensors" in complaint(str(folder))
 
 
 def test_a_folder_without_weights_says_where_and_what(tmp_path: Path) -> None:

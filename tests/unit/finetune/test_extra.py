@@ -1,9 +1,16 @@
 """Labelled rows from production at a retraining."""
 
+import itertools
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edgeloop.ledger import LabelledRow
 from finetune.data import Row
 from finetune.dataset import Rows, normalised
 from finetune.extra import add_extra
+from finetune.split import digest_ratio
 
 OLD = Rows(
     splits={
@@ -22,17 +29,45 @@ def labelled(label: str, count: int) -> list[LabelledRow]:
 
 
 def test_most_rows_are_trained_on_and_some_stay_fresh() -> None:
-    splits = add_extra(OLD, labelled("a", 20) + labelled("new", 10)).splits
+    splits = add_extra(OLD, labelled("a", 300) + labelled("new", 100)).splits
     added = {name: len(rows) - len(OLD.splits.get(name, [])) for name, rows in splits.items()}
-    assert added == {"train": 18, "validation": 3, "reference": 9, "test": 0, "fresh": 9}
-    assert sum(row.label == "new" for row in splits["train"]) == 6
+    assert added["reference"] == added["fresh"]
+    assert added["test"] == 0
+    assert added["train"] + added["validation"] + added["fresh"] == 400
+    assert 200 < added["train"] < 280
+    assert 20 < added["validation"] < 60
+    assert 90 < added["fresh"] < 150
+
+
+def part_of(rows: Rows) -> dict[str, str]:
+    return {row.id: name for name in ("train", "validation", "fresh") for row in rows.splits[name]}
+
+
+@given(st.sets(st.text("ab1", min_size=1), min_size=8, max_size=40), st.data())
+def test_more_labels_never_move_a_row(ids: set[str], data: st.DataObject) -> None:
+    rows = [LabelledRow(f"x{i}", f"new {i}", "a") for i in sorted(ids)]
+    before = part_of(add_extra(OLD, rows[: data.draw(st.integers(4, len(rows)))]))
+    after = part_of(add_extra(OLD, data.draw(st.permutations(rows))))
+    assert before.items() <= after.items()
 
 
 def test_fresh_rows_are_in_the_reference_and_never_trained_on() -> None:
     splits = add_extra(OLD, labelled("a", 40)).splits
-    assert splits["reference"] == OLD.splits["reference"] + splits["fresh"]
+    assert {r.id for r in splits["reference"]} == {"4", *(r.id for r in splits["fresh"])}
     trained = {row.id for name in ("train", "validation", "test") for row in splits[name]}
     assert trained.isdisjoint(row.id for row in splits["fresh"])
+
+
+def test_fresh_rows_lie_among_the_reference_rows_not_in_blocks_of_one_class() -> None:
+    old = [Row(f"r{i}", f"reference {i}", "a") for i in range(100)]
+    rows = replace(OLD, splits={**OLD.splits, "reference": old})
+    reference = add_extra(rows, labelled("a", 150) + labelled("new", 150)).splits["reference"]
+    fresh = [row not in old for row in reference]
+    for block in (fresh[: len(fresh) // 2], fresh[len(fresh) // 2 :]):
+        assert 0.25 < sum(block) / len(block) < 0.75
+    neighbours = sum(a.label == b.label for a, b in itertools.pairwise(reference))
+    shares = [sum(r.label == name for r in reference) / len(reference) for name in ("a", "new")]
+    assert neighbours / len(reference) < sum(share**2 for share in shares) + 0.15
 
 
 def test_the_order_of_arrival_decides_nothing() -> None:
@@ -69,13 +104,27 @@ def test_a_label_with_too_few_rows_is_left_out() -> None:
     assert all(row.label != "rare" for split in rows.splits.values() for row in split)
 
 
-def test_four_rows_are_enough_for_every_part() -> None:
-    splits = add_extra(OLD, labelled("new", 4)).splits
-    assert [sum(r.label == "new" for r in splits[n]) for n in ("train", "validation", "fresh")] == [
-        2,
-        1,
-        1,
-    ]
+def test_a_new_label_without_a_row_to_train_on_is_left_out() -> None:
+    unseen = [i for i in range(100) if digest_ratio(f"n{i}") >= 0.6][:5]
+    new = [LabelledRow(f"n{i}", f"new words {i}", "new") for i in unseen]
+    rows = add_extra(OLD, new)
+    assert rows.warnings[1:] == (
+        "label 'new' left out of the labelled rows: none of its 5 rows falls to train; "
+        "label more rows with it",
+    )
+    assert all(row.label != "new" for split in rows.splits.values() for row in split)
+    known = [replace(row, label="b") for row in new]
+    assert add_extra(OLD, known).warnings == ("old",)
+
+
+def test_a_prefix_does_not_move_a_row() -> None:
+    rows = [LabelledRow(str(i), f"new {i}", "a") for i in range(1, 40)]
+    parts = part_of(add_extra(OLD, rows))
+    clashing = {f"labelled-{i}": digest_ratio(str(i)) for i in range(1, 6)}
+    assert {name: parts[name] for name in clashing} == {
+        name: "train" if ratio < 0.6 else "validation" if ratio < 0.7 else "fresh"
+        for name, ratio in clashing.items()
+    }
 
 
 def test_an_id_that_is_taken_gets_a_prefix() -> None:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from edgeloop.errors import EngineError, RecipeError
+from edgeloop.errors import RecipeError
 from edgeloop.observer import ObserverStatus
 from serve.listener import bind, listen, url
 from serve.predict import client_timeout
@@ -70,7 +70,7 @@ def test_a_port_in_use_is_named_with_the_way_out() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(EngineError, match=rf"127\.0\.0\.1:{port}: the port is in use.*--port"):
+        with pytest.raises(RecipeError, match=rf"127\.0\.0\.1:{port}: the port is in use.*--port"):
             bind("127.0.0.1", port)
 
 
@@ -79,7 +79,7 @@ def test_the_slower_of_two_starting_servers_is_told() -> None:
         port = quick.getsockname()[1]
         with bind("127.0.0.1", port) as slow:
             listen(quick)
-            with pytest.raises(EngineError, match=f"{port}: the port is in use"):
+            with pytest.raises(RecipeError, match=f"{port}: the port is in use"):
                 listen(slow)
 
 
@@ -89,7 +89,7 @@ def test_an_ipv6_address_is_bracketed() -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(EngineError, match=r"192\.0\.2\.1"):
+    with pytest.raises(RecipeError, match=r"192\.0\.2\.1"):
         bind("192.0.2.1", 0)
 
 

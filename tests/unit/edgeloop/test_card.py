@@ -1,0 +1,85 @@
+"""The model card: true figures, no places on the machine that built it."""
+
+import pytest
+import yaml
+
+from edgeloop.card import render
+from edgeloop.recipe import Recipe
+from edgeloop.records import Candidate, Dataset, Parity
+from tests import tiny
+
+ROWS = {"train": 40, "validation": 5, "reference": 7, "test": 6, "fresh": 2}
+
+
+def card(base: str = "org/model", confidence: float = 0.95, reference_is_test: bool = False) -> str:
+    recipe = Recipe.model_validate_json(
+        f'{{"name": "tiny", "base": "{base}", "data": {{"files": ["rows.csv"]}}}}'
+    )
+    measurement, accuracy, _ = tiny.figures()
+    dataset = Dataset(
+        inputs_digest="0" * 64,
+        files=(),
+        digest="d" * 64,
+        labels=tiny.LABELS,
+        rows=ROWS,
+        sources=(),
+        reference_is_test=reference_is_test,
+        warnings=(),
+    )
+    candidate = Candidate(
+        inputs_digest="0" * 64,
+        files=(),
+        kind="onnx-int8",
+        exporter="test",
+        merged_digest="e" * 64,
+        parity=Parity(rows=1, max_abs_difference=0.0, argmax_agreement_ratio=1.0, tolerance=1e-4),
+        measurement=measurement,
+        accuracy=accuracy.model_copy(update={"confidence": confidence}),
+        test_accuracy=0.9,
+        misses=(),
+    )
+    return render(recipe, dataset, candidate, tiny.no_reference())
+
+
+def cell(text: str, name: str) -> str:
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
+    return line.split("|")[2].strip()
+
+
+@pytest.mark.parametrize(
+    ("base", "shown"),
+    [
+        ("org/model", "org/model"),
+        ("/home/somebody/models/mini-lm", "mini-lm"),
+        ("/home/somebody/models/2024", "2024"),
+        ("./models/mini-lm", "mini-lm"),
+        ("package:some_package/model", "some_package"),
+        ("package:some_package", "some_package"),
+    ],
+)
+def test_the_base_is_named_without_its_place(base: str, shown: str) -> None:
+    text = card(base)
+    assert yaml.safe_load(text.split("---")[1])["base_model"] == shown
+    assert "somebody" not in text
+
+
+def test_only_the_training_rows_are_said_to_be_trained_on() -> None:
+    text = card()
+    assert cell(text, "trained on") == "40 rows"
+    assert cell(text, "other rows") == (
+        "5 validation, 7 reference (never trained on), 6 test, 2 fresh (never trained on)"
+    )
+
+
+def test_a_reference_that_is_the_test_rows_is_called_so() -> None:
+    assert "7 reference (never trained on; the test rows are among them)" in cell(
+        card(reference_is_test=True), "other rows"
+    )
+
+
+@pytest.mark.parametrize(
+    ("confidence", "shown"),
+    [(0.95, "95%"), (0.995, "99.5%"), (0.57, "57%"), (0.9999999, "99.99999%")],
+)
+def test_a_confidence_is_not_rounded_up(confidence: float, shown: str) -> None:
+    assert f" at {shown} confidence" in card(confidence=confidence)

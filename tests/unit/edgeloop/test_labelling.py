@@ -1,0 +1,51 @@
+"""Answers of a person into the ledger."""
+
+from pathlib import Path
+
+import pytest
+
+from edgeloop.errors import DatasetError
+from edgeloop.labelling import store_sample
+from edgeloop.ledger import Ledger, open_ledger
+from edgeloop.recipe import Data, Recipe
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return open_ledger(tmp_path / "home")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe(name="m", base="b", data=Data(files=(Path("rows.csv"),)))
+
+
+def answers(folder: Path, *rows: str) -> Path:
+    path = folder / "answers.csv"
+    path.write_text("\n".join(("id,text,label", *rows)) + "\n")
+    return path
+
+
+def test_rows_that_are_known_are_skipped_and_counted(
+    ledger: Ledger, recipe: Recipe, tmp_path: Path
+) -> None:
+    store_sample(ledger, recipe, answers(tmp_path, "1,a,x", "2,b,y"), 10, 0)
+    stored = store_sample(ledger, recipe, answers(tmp_path, "1,a,x", "2,b,y", "3,c,x"), 10, 0)
+    assert (stored["added"], stored["skipped"], stored["known"]) == (1, 2, 3)
+    assert stored["ids"] == ["3"]
+    with pytest.raises(DatasetError, match="all 3 rows are labelled already"):
+        store_sample(ledger, recipe, answers(tmp_path, "1,a,x", "2,b,y", "3,c,x"), 10, 0)
+
+
+def test_an_id_that_comes_twice_is_named(ledger: Ledger, recipe: Recipe, tmp_path: Path) -> None:
+    path = answers(tmp_path, "1,a,x", "7,b,y", "7,c,x")
+    with pytest.raises(DatasetError, match=r"answers\.csv:4: id '7' is taken by .*answers\.csv:3"):
+        store_sample(ledger, recipe, path, 10, 0)
+    assert ledger.labels("m") == ([], [])
+
+
+def test_an_id_of_another_text_is_named(ledger: Ledger, recipe: Recipe, tmp_path: Path) -> None:
+    store_sample(ledger, recipe, answers(tmp_path, "1,a,x"), 10, 0)
+    with pytest.raises(DatasetError, match=r"answers\.csv:2: the ledger knows id '1' with another"):
+        store_sample(ledger, recipe, answers(tmp_path, "1,changed,x", "2,b,y"), 10, 0)
+    assert [row.id for row in ledger.labels("m")[0]] == ["1"]

@@ -1,0 +1,269 @@
+"""The bundle of a run: reused, written beside another, never deleted; what gets deployed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edgeloop.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, TOKENIZER, Bundle, open_bundle
+from edgeloop.errors import BundleError
+from edgeloop.ledger import Ledger, RunResult, open_ledger
+from edgeloop.recipe import Data, Recipe
+from edgeloop.records import Adapter, Candidate, Certificate, Dataset, Parity
+from edgeloop.rundir import RunDir, digest_of, list_files
+from edgeloop.ship import deploy, read_rows, ship
+from tests import tiny
+
+KIND = "onnx-fp32"
+ODD_TEXT = "my invoice\u2028is \u00e4 late\x85parcel\r\ntoday"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run folder with all that `ship` reads."""
+
+    run: RunDir
+    recipe: Recipe
+
+    def ship(self, seed: int = 0) -> Bundle:
+        """With another adapter for every seed."""
+        return ship(
+            self.recipe,
+            dataset(self.run),
+            adapter(seed),
+            certificate(self.run),
+            tiny.no_reference(),
+            self.run,
+        )
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    root = tmp_path / "runs" / "tiny-1"
+    tiny.make_model(root / "candidates" / KIND)
+    (root / "reference").mkdir()
+    (root / "reference" / REFERENCE).write_bytes(b"arrays")
+    (root / "dataset").mkdir()
+    texts = [*tiny.sentences(5, seed=3), (ODD_TEXT, "billing")]
+    lines = [
+        json.dumps({"id": f"r{i}", "text": text, "label": label}, ensure_ascii=False)
+        for i, (text, label) in enumerate(texts)
+    ]
+    data = "".join(f"{line}\n" for line in lines).encode()
+    (root / "dataset" / "test.jsonl").write_bytes(data)
+    recipe = Recipe(name="tiny", base="base", data=Data(files=(Path("/data/rows.csv"),)))
+    return Made(RunDir(root), recipe)
+
+
+def dataset(run: RunDir) -> Dataset:
+    return Dataset(
+        inputs_digest="0" * 64,
+        files=list_files(run.folder("dataset")),
+        digest="d" * 64,
+        labels=tiny.LABELS,
+        rows={"train": 40, "validation": 5, "reference": 5, "test": 6},
+        sources=(),
+        reference_is_test=False,
+        warnings=(),
+    )
+
+
+def adapter(seed: int) -> Adapter:
+    return Adapter(
+        inputs_digest="0" * 64,
+        files=(),
+        method="lora",
+        base="base",
+        base_digest=digest_of(seed),
+        dataset_digest="d" * 64,
+        labels=tiny.LABELS,
+        trainable_parameters=1,
+        total_parameters=2,
+        epochs=(),
+        best_epoch=1,
+        seed=seed,
+        seconds=1.0,
+    )
+
+
+def certificate(run: RunDir) -> Certificate:
+    measurement, accuracy, machine = tiny.figures()
+    parity = Parity(rows=1, max_abs_difference=0.0, argmax_agreement_ratio=1.0, tolerance=1e-4)
+    candidate = Candidate(
+        inputs_digest="0" * 64,
+        files=list_files(run.folder("candidates") / KIND),
+        kind=KIND,
+        exporter="test",
+        merged_digest="e" * 64,
+        parity=parity,
+        measurement=measurement,
+        accuracy=accuracy,
+        test_accuracy=1.0,
+        misses=(),
+    )
+    return Certificate(
+        inputs_digest="0" * 64,
+        files=(),
+        budget={},
+        confidence=0.95,
+        chosen=KIND,
+        candidates=(candidate,),
+        machine=machine,
+    )
+
+
+def names(run: RunDir, pattern: str) -> list[str]:
+    return sorted(path.name for path in run.root.glob(pattern))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def damage_model(folder: Path) -> None:
+    (folder / MODEL).write_bytes(b"not a model")
+
+
+# -- where the bundle goes ---------------------------------------------------------------------
+
+
+def test_the_bundle_is_written_once_and_then_reused(made: Made) -> None:
+    first = made.ship()
+    assert first.path == made.run.folder("bundle")
+    assert made.ship() == first == open_bundle(first.path)
+    assert names(made.run, "*bundle*") == ["bundle"]
+
+
+def test_a_bundle_of_other_parents_is_kept_and_the_new_one_lies_beside_it(made: Made) -> None:
+    first = made.ship(seed=0)
+    before = contents(first.path)
+    second = made.ship(seed=1)
+    assert second.path.name == f"bundle-{digest_of(second.manifest.parents)[:8]}"
+    assert contents(first.path) == before
+    assert made.ship(seed=1) == second
+    assert made.ship(seed=0) == first
+    assert names(made.run, "*bundle*") == ["bundle", second.path.name]
+
+
+def _no_manifest_schema(folder: Path) -> None:
+    (folder / MANIFEST).write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [damage_model, _no_manifest_schema])
+def test_a_damaged_bundle_is_kept_and_the_new_one_lies_beside_it(
+    made: Made, damage: Callable[[Path], None]
+) -> None:
+    first = made.ship()
+    damage(first.path)
+    before = contents(first.path)
+    second = made.ship()
+    assert second.path.name == f"bundle-{digest_of(first.manifest.parents)[:8]}"
+    assert second.manifest.parents == first.manifest.parents
+    assert contents(first.path) == before
+    assert made.ship() == second
+
+
+def test_a_damaged_bundle_beside_another_is_moved_aside_and_made_again(made: Made) -> None:
+    made.ship(seed=0)
+    second = made.ship(seed=1)
+    damage_model(second.path)
+    before = contents(second.path)
+    again = made.ship(seed=1)
+    assert again.path == second.path
+    assert open_bundle(again.path).manifest.parents == second.manifest.parents
+    (aside,) = made.run.root.glob(".damaged-*")
+    assert contents(aside / second.path.name) == before
+
+
+def test_a_folder_without_a_manifest_is_moved_aside(made: Made) -> None:
+    made.run.folder("bundle").mkdir()
+    (made.run.folder("bundle") / MODEL).write_bytes(b"half removed")
+    bundle = made.ship()
+    assert bundle.path == made.run.folder("bundle")
+    (aside,) = made.run.root.glob(".damaged-*")
+    assert contents(aside) == {f"bundle/{MODEL}": b"half removed"}
+
+
+def test_a_candidate_that_is_gone_is_named_and_nothing_is_moved(made: Made) -> None:
+    chosen = certificate(made.run)
+    made.run.folder("bundle").mkdir()
+    (made.run.folder("candidates") / KIND / MODEL).unlink()
+    with pytest.raises(BundleError, match=f"{KIND}/{MODEL} is gone"):
+        ship(
+            made.recipe,
+            dataset(made.run),
+            adapter(0),
+            chosen,
+            tiny.no_reference(),
+            made.run,
+        )
+    assert names(made.run, "*bundle*") == ["bundle"]
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+
+def test_a_text_with_line_separators_stays_one_row(made: Made) -> None:
+    rows = read_rows(made.run.folder("dataset"), "test")
+    assert len(rows) == 6
+    assert rows[-1].text == ODD_TEXT
+    assert read_rows(made.run.folder("dataset"), "fresh") == []
+
+
+def test_golden_rows_are_the_test_rows_in_utf8(made: Made) -> None:
+    bundle = made.ship()
+    assert {row.text for row in bundle.golden()} == {
+        row.text for row in read_rows(made.run.folder("dataset"), "test")
+    }
+    data = bundle.file(GOLDEN).read_bytes()
+    assert "\u00e4".encode() in data
+    assert b"\r" not in data
+    assert bundle.file(TOKENIZER).is_file()
+
+
+# -- deploying ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    opened = open_ledger(tmp_path / "home")
+    for run_id in ("one", "two"):
+        opened.start_run(run_id, "tiny", "edgeloop run", tmp_path, "")
+    return opened
+
+
+def result(run_id: str) -> RunResult:
+    return RunResult(run_id, "built", {})
+
+
+def test_the_first_bundle_is_deployed_and_a_good_one_stays(
+    tmp_path: Path, ledger: Ledger, tiny_bundle: Bundle
+) -> None:
+    first = deploy(ledger, "tiny", tiny_bundle, result("one"))
+    assert (first.bundle_digest, first.reason) == (tiny_bundle.digest, "first bundle")
+    other = tiny.make_bundle(tmp_path / "other", seed=1)
+    assert deploy(ledger, "tiny", other, result("two")) == first
+    assert ledger.deployments("tiny") == [first]
+    assert [entry.result for entry in ledger.runs("tiny")] == ["built", "built"]
+
+
+def _replace_manifest(folder: Path) -> None:
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text.replace("2026-01-01", "2026-01-02"))
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_model, _replace_manifest, lambda folder: folder.rename(folder / "../gone")]
+)
+def test_a_deployed_bundle_that_is_gone_or_another_is_replaced(
+    tmp_path: Path, ledger: Ledger, damage: Callable[[Path], None]
+) -> None:
+    old, new = (tiny.make_bundle(tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    deploy(ledger, "tiny", old, result("one"))
+    damage(old.path)
+    now = deploy(ledger, "tiny", new, result("two"))
+    assert now.reason == "the deployed bundle is gone or damaged"
+    assert ledger.deployed("tiny") == now
+    assert now.bundle_digest == new.digest

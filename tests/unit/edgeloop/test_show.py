@@ -1,0 +1,53 @@
+"""What a person reads."""
+
+from typing import Any
+
+import pytest
+
+from edgeloop import show
+
+REPLAY: dict[str, Any] = {
+    "sent": 60,
+    "failed": 0,
+    "accuracy": None,
+    "verdict": None,
+    "requests_until_alarm": None,
+    "alarmed_before": False,
+    "armed": True,
+    "log_evidence": 1.5,
+    "threshold": 9.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "no alarm"),
+        ({"alarmed_before": True}, "no news"),
+        ({"armed": False}, "not armed"),
+    ],
+)
+def test_a_replay_without_an_alarm_says_which_kind_of_silence_it_is(
+    changed: dict[str, Any], said: str
+) -> None:
+    lines = show.replay({**REPLAY, **changed}).splitlines()
+    assert lines[-1].startswith(said)
+    assert len(lines) == 2
+
+
+def test_an_unarmed_monitor_points_to_its_reason() -> None:
+    text = show.replay({**REPLAY, "armed": False})
+    assert "`edgeloop bundle inspect` tells why" in text
+    assert "no alarm" not in text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(0.995, "99.5%"), (0.95, "95%"), (0.07, "7%"), (1.0, "100%")]
+)
+def test_a_confidence_is_not_rounded_up(ratio: float, said: str) -> None:
+    assert show.percent(ratio) == said
+
+
+def test_labels_say_how_many_rows_were_known() -> None:
+    document = {"model": "m", "drawn": 2, "added": 2, "known": 5, "skipped": 3}
+    assert "skipped    3 rows" in show.labelled(document)
