@@ -48,15 +48,14 @@ def _latency(measured: Measurement, _: PairedDrop, limit: float, confidence: flo
     needed = quantile_rows_needed(0.95, confidence)
     if measured.rows < needed:
         return (
-            f"cannot be bounded at {confidence:.0%} with {measured.rows} texts, {needed} are "
+            f"cannot be bounded at {100 * confidence:g}% with {measured.rows} texts, {needed} are "
             "needed; add test or reference rows"
         )
     bound = measured.latency_p95_ms
     if bound.high <= limit:
         return None
-    return (
-        f"{bound.high:.2f} ({confidence:.0%} upper bound; measured {bound.value:.2f}) > {limit:g}"
-    )
+    found = f"{bound.high:.2f} ({100 * confidence:g}% upper bound; measured {bound.value:.2f})"
+    return f"{found} > {limit:g}"
 
 
 def _size(measured: Measurement, _: PairedDrop, limit: float, __: float) -> str | None:
@@ -73,7 +72,7 @@ def _drop(_: Measurement, accuracy: PairedDrop, limit: float, confidence: float)
     if accuracy.upper_bound_ratio <= limit:
         return None
     said = (
-        f"{accuracy.upper_bound_ratio:.4f} ({confidence:.0%} upper bound; measured "
+        f"{accuracy.upper_bound_ratio:.4f} ({100 * confidence:g}% upper bound; measured "
         f"{accuracy.drop_ratio:.4f}: lost {accuracy.lost}, gained {accuracy.gained} of "
         f"{accuracy.rows} rows) > {limit:g}"
     )

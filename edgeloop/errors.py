@@ -6,7 +6,7 @@
     ├── TrainingError    training cannot start or go on
     ├── MergeError       the merge cannot prove itself
     ├── ExportError      the model does not become an ONNX file, or not the same one
-    ├── BundleError      a bundle is damaged, incomplete or too new
+    ├── BundleError      a bundle is damaged, incomplete or too new         exit code 2
     ├── EngineError      a model file does not load or answer
     ├── LedgerError      the ledger cannot be read, written or leased
     └── MonitorError     the drift monitor cannot be fitted or restored

@@ -65,7 +65,8 @@ def compare(
 def _golden_reason(drop: PairedDrop, margin: float, kept: bool) -> str:
     return (
         f"{'passed' if kept else 'FAILED'}: on {drop.rows} golden rows the accuracy falls by at "
-        f"most {drop.upper_bound_ratio:.4f} at {drop.confidence:.0%} confidence, allowed {margin:g}"
+        f"most {drop.upper_bound_ratio:.4f} at {100 * drop.confidence:g}% confidence, "
+        f"allowed {margin:g}"
     )
 
 

@@ -38,12 +38,11 @@ class Section(BaseModel):
 
 
 class Columns(Section):
-    """The names of the columns to read; `id` and `time` may be absent from the files."""
+    """The names of the columns to read; `id` may be absent from the files."""
 
     text: str = "text"
     label: str = "label"
     id: str = "id"
-    time: str = "created_at"
 
 
 class Split(Section):

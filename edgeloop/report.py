@@ -27,8 +27,9 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2rem aut
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; margin: .8rem 0; width: 100%; }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line);
-         vertical-align: top; overflow-wrap: anywhere; }
-th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+         vertical-align: top; overflow-wrap: break-word; }
+th { font-weight: 600; overflow-wrap: normal; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 svg { max-width: 100%; height: auto; } .alarm { color: var(--accent); font-weight: 600; }
 """
 
@@ -85,7 +86,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"<td>{html.escape(str(value))}</td>"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+    digits = 0 if isinstance(value, int) else 1 if abs(value) >= 10 else 3
+    text = f"{value:,.{digits}f}"
     return f'<td class="number">{text}</td>'
 
 

@@ -127,7 +127,7 @@ def _harm(state: LoopState) -> Step:
     accuracy, bound = known
     said = (
         f"accuracy {accuracy:.3f} on {state.new_labels} labelled rows, at most {bound:.3f} with "
-        f"{CONFIDENCE:.0%} confidence, floor {state.accuracy_floor:g}"
+        f"{100 * CONFIDENCE:g}% confidence, floor {state.accuracy_floor:g}"
     )
     if bound < state.accuracy_floor:
         return "retrain", f"{said}: harm is proven"

@@ -319,7 +319,8 @@ def test_killed_in_any_stage_the_next_run_ends_with_the_same_result(
         wait_for_stage(home, stage, killed)
         killed.send_signal(signal_number)
         killed.communicate(timeout=60)
-        assert killed.returncode != 0
+        # The last stage takes a moment only: the run may have ended before the signal came.
+        assert killed.returncode != 0 or stage == "bundle"
         resumed = finished(start(recipe))
         for name in ("dataset", "merged"):
             assert resumed[name] == undisturbed[name], f"after a kill in {stage}"
