@@ -10,13 +10,12 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from cronsim import CronSim, CronSimError
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -26,112 +25,37 @@ from pydantic import (
 )
 
 from edgeloop.errors import RecipeError
+from edgeloop.recipe_data import Audit, Augment, Columns, Data, Split, SplitFiles
+from edgeloop.recipe_finetune import Finetune, Lora, Method, Range, Retention, Search, Training
+from edgeloop.section import Section
 from edgeloop.yaml12 import YamlProblem, load_yaml, parse_scalar
 
+__all__ = [
+    "Audit",
+    "Augment",
+    "Budget",
+    "CandidateKind",
+    "Columns",
+    "Compress",
+    "Data",
+    "Finetune",
+    "Lora",
+    "Method",
+    "Monitor",
+    "Range",
+    "Recipe",
+    "Retention",
+    "Retrain",
+    "Search",
+    "Serve",
+    "Split",
+    "SplitFiles",
+    "TaskName",
+    "Training",
+    "load_recipe",
+]
+
 SHOWN_CHARACTERS = 80
-
-
-class Section(BaseModel):
-    """A part of the recipe: unknown keys are errors, values are never coerced or changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Columns(Section):
-    """The names of the columns to read; `id` may be absent from the files."""
-
-    text: str = "text"
-    label: str = "label"
-    id: str = "id"
-
-
-class Split(Section):
-    """Shares of the rows per split; they sum to 1.
-
-    `reference` rows are never trained on: drift is measured against them and confidence is
-    calibrated on them. Where it is null, the test rows serve for that as well.
-    """
-
-    train: float = Field(0.8, gt=0.0, le=1.0)
-    validation: float = Field(0.1, gt=0.0, le=1.0)
-    reference: float | None = Field(None, gt=0.0, le=1.0)
-    test: float = Field(0.1, gt=0.0, le=1.0)
-    stratify: bool = True
-    group: str | None = None
-    time: str | None = None
-
-    def shares(self) -> dict[str, float]:
-        """Split name to share, without a reference that has none of its own."""
-        shares = {"train": self.train, "validation": self.validation, "test": self.test}
-        return shares if self.reference is None else {**shares, "reference": self.reference}
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        total = sum(self.shares().values())
-        if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"the shares of {', '.join(self.shares())} sum to {total:g}, not to 1")
-        if self.group is not None and self.time is not None:
-            raise ValueError("group and time cannot both decide the split; set one to null")
-        return self
-
-
-class SplitFiles(Section):
-    """Files that are split already; without reference files the test rows serve as reference."""
-
-    train: tuple[Path, ...] = Field(min_length=1)
-    validation: tuple[Path, ...] = Field(min_length=1)
-    reference: tuple[Path, ...] | None = Field(None, min_length=1)
-    test: tuple[Path, ...] = Field(min_length=1)
-
-
-class Data(Section):
-    """The team's own labelled rows (csv, jsonl or parquet)."""
-
-    files: tuple[Path, ...] | SplitFiles
-    columns: Columns = Columns()
-    split: Split = Split()
-
-    @model_validator(mode="after")
-    def _some_file(self) -> Self:
-        if isinstance(self.files, tuple) and not self.files:
-            raise ValueError("files is empty; name at least one csv, jsonl or parquet file")
-        if isinstance(self.files, SplitFiles) and "split" in self.model_fields_set:
-            raise ValueError("files are split already (files.train ...); remove data.split")
-        return self
-
-
-class Lora(Section):
-    """PEFT's names (https://huggingface.co/docs/peft/package_reference/lora)."""
-
-    r: PositiveInt = 16
-    lora_alpha: PositiveInt = 32
-    lora_dropout: float = Field(0.05, ge=0.0, lt=1.0)
-    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "all-linear"
-    )
-    use_dora: bool = False
-    use_rslora: bool = False
-
-
-class Training(Section):
-    """Hugging Face TrainingArguments' names."""
-
-    num_train_epochs: PositiveInt = 6
-    learning_rate: PositiveFloat = 1.0e-3
-    per_device_train_batch_size: PositiveInt = 16
-    warmup_ratio: float = Field(0.1, ge=0.0, lt=1.0)
-    weight_decay: float = Field(0.0, ge=0.0)
-    max_grad_norm: PositiveFloat = 1.0
-    seed: int = Field(0, ge=0, lt=2**32)
-    early_stopping_patience: PositiveInt = 2
-
-
-class Finetune(Section):
-    """How the base model is adapted."""
-
-    method: Literal["lora"] = "lora"
-    lora: Lora = Lora()
-    training: Training = Training()
 
 
 class Budget(Section):
@@ -163,10 +87,12 @@ class Compress(Section):
 
 
 class Serve(Section):
-    """Limits that travel in the bundle."""
+    """Limits that travel in the bundle. `max_abstain_ratio`: the share of ordinary requests that
+    may be marked as out of scope, at most; the confidence below which that happens follows."""
 
     max_tokens: int = Field(128, ge=8, le=8192)
     deadline_ms: PositiveInt = 1000
+    max_abstain_ratio: float = Field(0.02, gt=0.0, lt=0.5)
 
 
 class Monitor(Section):
@@ -197,11 +123,16 @@ class Retrain(Section):
         return value
 
 
+TaskName = Literal[
+    "text-classification", "multi-label-classification", "token-classification", "text-embedding"
+]
+
+
 class Recipe(Section):
     """The whole document."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    task: Literal["text-classification"] = "text-classification"
+    task: TaskName = "text-classification"
     base: str = Field(min_length=1)
     data: Data
     finetune: Finetune = Finetune()

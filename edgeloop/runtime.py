@@ -5,6 +5,7 @@ of a candidate and by the reference's scoring, so that all three mean the same t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edgeloop.errors import EngineError
+from edgeloop.rows import TextInput
 
 NEEDED_INPUTS = {"input_ids", "attention_mask"}
 KNOWN_INPUTS = NEEDED_INPUTS | {"token_type_ids"}
-OUTPUTS = ["logits", "embedding"]
+LOGITS, EMBEDDING = "logits", "embedding"
+OUTPUTS = [LOGITS, EMBEDDING]  # a model of task text-embedding has no logits
 # onnxruntime 1.32's fused SkipLayerNormalization takes 51 us where Add and LayerNormalization take
 # 20 (MiniLM, one short text, AVX-512): without the fusion int8 answers 9% sooner, fp32 6%.
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
@@ -24,20 +27,47 @@ SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of a batch, padded to its longest row: (batch, seq) int64; per row how many of
-    them are real and whether the text was longer and was cut."""
+    them are real, whether the text was longer and was cut, and each real token's characters in
+    the first text (start == end for a special token and for a second text's)."""
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
     tokens: tuple[int, ...]
     truncated: tuple[bool, ...]
+    offsets: tuple[tuple[tuple[int, int], ...], ...]
 
 
 @dataclass(frozen=True)
 class Output:
-    """logits (batch, classes), embedding (batch, hidden), both float32."""
+    """logits (batch, classes), or (batch, seq, tags) of a tagger, or (batch, 0) where the task has
+    none; embedding (batch, hidden); both float32."""
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutput:
+    """One row of an Output without its padding: logits (classes,) or (tokens, tags) or (0,),
+    embedding (hidden,)."""
+
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    offsets: tuple[tuple[int, int], ...] = ()
+
+
+def split_rows(encoded: Encoded, output: Output) -> list[RowOutput]:
+    """The rows of a batch, each as if it had come alone."""
+    is_tagger = output.logits.ndim == 3
+    return [
+        RowOutput(
+            output.logits[i][encoded.attention_mask[i] == 1] if is_tagger else output.logits[i],
+            output.embedding[i],
+            encoded.offsets[i],
+        )
+        for i in range(len(encoded.tokens))
+    ]
 
 
 class OnnxModel:
@@ -68,45 +98,65 @@ class OnnxModel:
         if not NEEDED_INPUTS <= self._inputs <= KNOWN_INPUTS:
             raise EngineError(f"{model}: wants {sorted(self._inputs)}, not {sorted(KNOWN_INPUTS)}")
         names = {node.name for node in self._session.get_outputs()}
-        if not names.issuperset(OUTPUTS):
+        if EMBEDDING not in names:
             raise EngineError(f"{model}: has the outputs {sorted(names)}, needs {OUTPUTS}")
+        self._outputs = [name for name in OUTPUTS if name in names]
 
     def _pad_id(self) -> int:
         padding = self._tokenizer.padding
         return int(padding["pad_id"]) if padding else 0
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Tokenize; a text longer than max_tokens is cut at its end."""
-        rows = self._tokenizer.encode_batch_fast(list(texts))
-        ids = np.array([row.ids for row in rows], dtype=np.int64)
+    def encode(self, texts: Sequence[TextInput]) -> Encoded:
+        """Tokenize texts or pairs of texts; what is longer than max_tokens is cut at the end of the
+        longer text."""
+        rows = self._tokenizer.encode_batch(list(texts))
         mask = np.array([row.attention_mask for row in rows], dtype=np.int64)
-        tokens = tuple(int(n) for n in mask.sum(axis=1))
-        return Encoded(ids, mask, tokens, tuple(bool(row.overflowing) for row in rows))
+        return Encoded(
+            input_ids=np.array([row.ids for row in rows], dtype=np.int64),
+            attention_mask=mask,
+            token_type_ids=np.array([row.type_ids for row in rows], dtype=np.int64),
+            tokens=tuple(int(n) for n in mask.sum(axis=1)),
+            truncated=tuple(bool(row.overflowing) for row in rows),
+            offsets=tuple(_offsets(row) for row in rows),
+        )
 
     def run(self, encoded: Encoded) -> Output:
         """One forward pass over the batch. Raises EngineError where the model cannot answer."""
-        feed = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
-        if "token_type_ids" in self._inputs:
-            feed["token_type_ids"] = np.zeros_like(encoded.input_ids)
+        every = {
+            "input_ids": encoded.input_ids,
+            "attention_mask": encoded.attention_mask,
+            "token_type_ids": encoded.token_type_ids,
+        }
+        feed = {name: every[name] for name in self._inputs}
         try:
-            logits, embedding = self._session.run(OUTPUTS, feed)
+            outputs = dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
         except Exception as problem:  # ONNX Runtime's exceptions have no common base of their own
             shape = encoded.input_ids.shape
             raise EngineError(
                 f"the model does not answer a batch of shape {shape} ({problem})"
             ) from problem
-        return Output(logits, embedding)
+        none = np.zeros((len(encoded.tokens), 0), dtype=np.float32)
+        return Output(outputs.get(LOGITS, none), outputs[EMBEDDING])
 
-    def score(self, texts: Sequence[str]) -> Output:
+    def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
         """One text at a time, so that no answer depends on the company it was scored in
         (dynamic int8 takes one activation scale for the whole batch)."""
-        outputs = [self.run(self.encode([text])) for text in texts]
-        if not outputs:
-            raise EngineError("score() needs at least one text")
-        return Output(
-            np.concatenate([o.logits for o in outputs]),
-            np.concatenate([o.embedding for o in outputs]),
+        outputs = []
+        for text in texts:
+            encoded = self.encode([text])
+            outputs += split_rows(encoded, self.run(encoded))
+        return outputs
+
+
+def _offsets(row: Any) -> tuple[tuple[int, int], ...]:
+    """Characters per real token; those of special tokens and of a second text are empty."""
+    return tuple(
+        offset if sequence == 0 else (0, 0)
+        for offset, sequence, real in zip(
+            row.offsets, row.sequence_ids, row.attention_mask, strict=True
         )
+        if real
+    )
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,0 +1,219 @@
+"""What a model's numbers mean, per task: the answer to a row, whether it is right, and how sure the
+model is. One definition for training, gates, golden rows, drift and the server.
+
+A new task is one class and one line in TASKS.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeloop.rows import Row, Span
+from edgeloop.runtime import RowOutput, softmax
+
+OUTSIDE = "O"
+MULTI_LABEL_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model says of a row. `score` in [0, 1] is how sure it is of the whole answer."""
+
+    labels: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
+    scores: tuple[float, ...] = ()
+    score: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """The answer in one word, as `Row.label` has it; spans as "start:end:label"."""
+        if self.spans:
+            return "|".join(f"{s.start}:{s.end}:{s.label}" for s in sorted(self.spans))
+        return "|".join(sorted(self.labels))
+
+
+class Task(Protocol):
+    """A task's semantics. `labels` are those of the training rows, sorted (manifest.labels)."""
+
+    def labels(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        """What these rows teach: classes or entity types, sorted."""
+        ...
+
+    def width(self, labels: Sequence[str]) -> int:
+        """The last dimension of the logits; 0 where the task has none."""
+        ...
+
+    def class_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """What `probabilities` are the probabilities of."""
+        ...
+
+    def probabilities(self, output: RowOutput, labels: Sequence[str]) -> NDArray[np.float64]:
+        """One distribution per row, (len(class_names),): what drift is measured on."""
+        ...
+
+    def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
+        """The answer to a row."""
+        ...
+
+    def truth(self, row: Row) -> Answer:
+        """The answer that a person gave."""
+        ...
+
+
+def is_right(answer: Answer, truth: Answer) -> bool:
+    """Exactly the same labels and the same spans."""
+    return set(answer.labels) == set(truth.labels) and set(answer.spans) == set(truth.spans)
+
+
+class TextClassification:
+    """One label per row; logits (classes,)."""
+
+    def labels(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        return tuple(sorted({label for row in rows for label in row.labels}))
+
+    def width(self, labels: Sequence[str]) -> int:
+        return len(labels)
+
+    def class_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        return tuple(labels)
+
+    def probabilities(self, output: RowOutput, labels: Sequence[str]) -> NDArray[np.float64]:
+        return softmax(output.logits[None])[0]
+
+    def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
+        probabilities = self.probabilities(output, labels)
+        best = int(probabilities.argmax())
+        score = float(probabilities[best])
+        return Answer(labels=(labels[best],), scores=(score,), score=score)
+
+    def truth(self, row: Row) -> Answer:
+        return Answer(labels=row.labels)
+
+
+class MultiLabelClassification(TextClassification):
+    """Any number of labels per row; a sigmoid per class; logits (classes,)."""
+
+    def class_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        return (*labels, OUTSIDE)
+
+    def probabilities(self, output: RowOutput, labels: Sequence[str]) -> NDArray[np.float64]:
+        """Each label's probability and that of none of them, scaled to sum to 1."""
+        each = sigmoid(output.logits)
+        values = np.append(each, np.prod(1.0 - each))
+        scaled: NDArray[np.float64] = values / values.sum()
+        return scaled
+
+    def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
+        each = sigmoid(output.logits)
+        chosen = np.flatnonzero(each >= MULTI_LABEL_THRESHOLD)
+        return Answer(
+            labels=tuple(labels[i] for i in chosen),
+            scores=tuple(each[chosen].tolist()),
+            score=float(np.prod(np.maximum(each, 1.0 - each))),
+        )
+
+
+class TokenClassification:
+    """Entities in BIO: logits (tokens, 1 + 2 * labels), columns O, B-first, I-first, B-second, ...
+
+    A token's offsets are its characters in the row's text; tokens of a second text and special
+    tokens have none (start == end) and are outside.
+    """
+
+    def labels(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        return tuple(sorted({span.label for row in rows for span in row.spans}))
+
+    def width(self, labels: Sequence[str]) -> int:
+        return 1 + 2 * len(labels)
+
+    def class_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        return (OUTSIDE, *labels)
+
+    def probabilities(self, output: RowOutput, labels: Sequence[str]) -> NDArray[np.float64]:
+        """The highest probability of each entity type at any token, and that of no entity at all
+        at the most entity-like token, scaled to sum to 1."""
+        real = [i for i, (start, end) in enumerate(output.offsets) if end > start]
+        if not real or not labels:
+            return np.eye(1, len(labels) + 1, dtype=np.float64)[0]
+        tokens = softmax(output.logits[real])  # (tokens, tags)
+        types = (tokens[:, 1::2] + tokens[:, 2::2]).max(axis=0)  # (labels,)
+        values = np.concatenate([[tokens[:, 0].min()], types])
+        scaled: NDArray[np.float64] = values / values.sum()
+        return scaled
+
+    def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
+        if not output.offsets:
+            return Answer()
+        tokens = softmax(output.logits)  # (tokens, tags)
+        best = tokens.argmax(axis=1)
+        sure = tokens.max(axis=1)
+        spans, scores = [], []
+        for first, last, label in entity_runs(best.tolist(), output.offsets):
+            spans.append(Span(output.offsets[first][0], output.offsets[last][1], labels[label]))
+            scores.append(float(sure[first : last + 1].mean()))
+        real = [i for i, (start, end) in enumerate(output.offsets) if end > start]
+        whole = float(sure[real].min()) if real else 1.0
+        return Answer(spans=tuple(spans), scores=tuple(scores), score=whole)
+
+    def truth(self, row: Row) -> Answer:
+        return Answer(spans=row.spans)
+
+
+def entity_runs(
+    tags: Sequence[int], offsets: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int]]:
+    """(first token, last token, label index) of every entity in BIO tag indices, by the rules of
+    conlleval: an I that follows no entity of its type begins one."""
+    runs: list[tuple[int, int, int]] = []
+    open_type: int | None = None
+    for position, (tag, (start, end)) in enumerate(zip(tags, offsets, strict=True)):
+        if tag == 0 or end <= start:
+            open_type = None
+            continue
+        kind, is_begin = (tag - 1) // 2, tag % 2 == 1
+        if is_begin or kind != open_type:
+            runs.append((position, position, kind))
+        else:
+            runs[-1] = (runs[-1][0], position, kind)
+        open_type = kind
+    return runs
+
+
+class TextEmbedding:
+    """Unit vectors; no labels and no logits. A row is a text with the text that belongs to it."""
+
+    def labels(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        return ()
+
+    def width(self, labels: Sequence[str]) -> int:
+        return 0
+
+    def class_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        return ("embedding",)
+
+    def probabilities(self, output: RowOutput, labels: Sequence[str]) -> NDArray[np.float64]:
+        return np.ones(1)
+
+    def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
+        return Answer()
+
+    def truth(self, row: Row) -> Answer:
+        return Answer()
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Per-class probabilities, in float64; no overflow at any logit."""
+    values = logits.astype(np.float64)
+    result: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -values))
+    return result
+
+
+TASKS: dict[str, Task] = {
+    "text-classification": TextClassification(),
+    "multi-label-classification": MultiLabelClassification(),
+    "token-classification": TokenClassification(),
+    "text-embedding": TextEmbedding(),
+}
