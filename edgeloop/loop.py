@@ -129,6 +129,8 @@ def run_loop(
     stage that failed; what was complete stays complete.
     """
     stages = STAGES[: STAGES.index(until) + 1]
+    if "merged" in stages:
+        finetune.stage.refuse_unmergeable(recipe)
     with work_in_run(home, recipe.name, run_inputs(recipe, extra)) as folder:
         write_atomic(folder.root / RECIPE_NAME, _recipe_bytes(recipe))
         if "candidates" in stages:

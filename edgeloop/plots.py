@@ -54,7 +54,7 @@ def training(epochs: Sequence[Epoch], best_epoch: int) -> str:
             numbers, [e.validation_loss for e in epochs], "o-", color=ACCENT, label="validation"
         )
         loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
-        accuracy.plot(numbers, [e.validation_accuracy for e in epochs], "o-", color=ACCENT)
+        accuracy.plot(numbers, [e.validation_metric for e in epochs], "o-", color=ACCENT)
         accuracy.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.02))
         for axes in (loss, accuracy):
             axes.axvline(best_epoch, color=SECOND, linestyle=":", label=f"kept: {best_epoch}")

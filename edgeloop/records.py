@@ -77,7 +77,7 @@ class Epoch(Record):
     epoch: int
     train_loss: float
     validation_loss: float
-    validation_accuracy: float
+    validation_metric: float
     seconds: float
 
 
@@ -85,6 +85,7 @@ class Adapter(StageRecord):
     """A trained adapter in PEFT's own format."""
 
     method: str
+    metric: str
     base: str
     base_digest: str
     dataset_digest: str

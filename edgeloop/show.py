@@ -65,7 +65,7 @@ def run(document: dict[str, Any]) -> str:
         lines.append(
             f"adapter    {adapter['method']}, {adapter['trainable_parameters']:,} of "
             f"{adapter['total_parameters']:,} parameters, validation accuracy "
-            f"{best['validation_accuracy']:.3f} after epoch {best['epoch']}"
+            f"{best['validation_metric']:.3f} after epoch {best['epoch']}"
         )
     if "merged" in document:
         merged, parity = document["merged"], document["merged"]["parity"]

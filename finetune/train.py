@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import set_seed
 
 from edgeloop.errors import TrainingError
-from edgeloop.recipe import Training
+from edgeloop.recipe import Finetune, Training
 from edgeloop.records import Epoch
-from finetune.batches import Encoded, in_order, shuffled
+from finetune.batches import Batch, Encoded, in_order, shuffled
 from finetune.checkpoint import (
     Weights,
     copy_weights,
@@ -27,6 +26,8 @@ from finetune.checkpoint import (
     trainable,
     write_checkpoint,
 )
+from finetune.model import TaskModel
+from finetune.objectives import OBJECTIVES, distillation
 
 logger = logging.getLogger(__name__)
 
@@ -52,17 +53,17 @@ def deterministic(seed: int) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
-def learning_rate(step: int, steps: int, training: Training) -> float:
+def learning_rate(step: int, steps: int, settings: Finetune) -> float:
     """Linear warm-up from 0 over warmup_ratio of the steps, then linear decay to 0."""
-    warmup = math.ceil(steps * training.warmup_ratio)
+    warmup = math.ceil(steps * settings.training.warmup_ratio)
     if step < warmup:
-        return training.learning_rate * (step + 1) / (warmup + 1)
-    return training.learning_rate * (steps - step) / max(1, steps - warmup)
+        return settings.learning_rate * (step + 1) / (warmup + 1)
+    return settings.learning_rate * (steps - step) / max(1, steps - warmup)
 
 
 def best_epoch(epochs: list[Epoch]) -> Epoch:
-    """The epoch of the smallest validation loss, the earliest of equals."""
-    return min(epochs, key=lambda epoch: epoch.validation_loss)
+    """The epoch of the highest validation figure, of equals the one with the smallest loss."""
+    return max(epochs, key=lambda epoch: (epoch.validation_metric, -epoch.validation_loss))
 
 
 def is_finished(epochs: list[Epoch], training: Training) -> bool:
@@ -75,10 +76,10 @@ def is_finished(epochs: list[Epoch], training: Training) -> bool:
 
 
 def fit(
-    model: torch.nn.Module,
+    model: TaskModel,
     train: Encoded,
     validation: Encoded,
-    training: Training,
+    settings: Finetune,
     folder: Path,
     say: Say,
 ) -> list[Epoch]:
@@ -86,120 +87,135 @@ def fit(
 
     Raises TrainingError where the loss stops being a number.
     """
-    optimizer = _optimizer(model, training)
+    job = Job(model, _optimizer(model, settings), train, validation, settings, say)
     epochs: list[Epoch] = []
     best: Weights = {}
     checkpoint = read_checkpoint(folder)
     if checkpoint is not None:
-        restore(checkpoint, model, optimizer)
+        restore(checkpoint, model, job.optimizer)
         epochs, best = checkpoint.epochs, checkpoint.best
         say(f"resumed after epoch {epochs[-1].epoch}")
-    while not is_finished(epochs, training):
-        epoch = _epoch(len(epochs) + 1, model, optimizer, train, validation, training, say)
+    while not is_finished(epochs, settings.training):
+        epoch = _epoch(len(epochs) + 1, job)
         epochs.append(epoch)
         if best_epoch(epochs) is epoch:
             best = copy_weights(model)
-        write_checkpoint(folder, model, optimizer, epochs, best)
-        say(_line(epoch, training))
+        write_checkpoint(folder, model, job.optimizer, epochs, best)
+        say(_line(epoch, job))
     set_weights(model, best)
     return epochs
 
 
-def _optimizer(model: torch.nn.Module, training: Training) -> torch.optim.AdamW:
+@dataclass(frozen=True)
+class Job:
+    """One training under way."""
+
+    model: TaskModel
+    optimizer: torch.optim.Optimizer
+    train: Encoded
+    validation: Encoded
+    settings: Finetune
+    say: Say
+
+
+def _optimizer(model: torch.nn.Module, settings: Finetune) -> torch.optim.AdamW:
     """Biases and norms are not decayed."""
     parameters = list(trainable(model).values())
+    decay = settings.training.weight_decay
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def _epoch(
-    number: int,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train: Encoded,
-    validation: Encoded,
-    training: Training,
-    say: Say,
-) -> Epoch:
+def _epoch(number: int, job: Job) -> Epoch:
     started = time.monotonic()
-    train_loss = _train_once(number, model, optimizer, train, training, say)
-    figures = evaluate(model, validation)
-    _check_finite(figures.loss, f"validation after epoch {number}", training)
+    train_loss = _train_once(number, job)
+    figures = evaluate(job.model, job.validation)
+    _check_finite(figures.loss, f"validation after epoch {number}", job.settings)
     return Epoch(
         epoch=number,
         train_loss=train_loss,
         validation_loss=figures.loss,
-        validation_accuracy=figures.accuracy,
+        validation_metric=figures.metric,
         seconds=time.monotonic() - started,
     )
 
 
-def _train_once(
-    number: int,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train: Encoded,
-    training: Training,
-    say: Say,
-) -> float:
+def _train_once(number: int, job: Job) -> float:
     """One pass over the rows; returns the mean loss per row."""
-    model.train()
-    steps_per_epoch = math.ceil(len(train) / training.per_device_train_batch_size)
+    job.model.train()
+    training = job.settings.training
+    steps = math.ceil(len(job.train) / training.per_device_train_batch_size)
     total = 0.0
     said = time.monotonic()
-    batches = shuffled(train, training.per_device_train_batch_size, training.seed, number)
+    batches = shuffled(job.train, training.per_device_train_batch_size, training.seed, number)
     for step, batch in enumerate(batches):
-        done = (number - 1) * steps_per_epoch + step
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(done, steps_per_epoch * training.num_train_epochs, training)
-        optimizer.zero_grad()
-        loss = cross_entropy(batch.logits(model), batch.targets)
-        _check_finite(loss.item(), f"epoch {number}, step {step + 1}", training)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable(model).values(), training.max_grad_norm)
-        optimizer.step()
-        total += loss.item() * len(batch.targets)
+        done = (number - 1) * steps + step
+        for group in job.optimizer.param_groups:
+            group["lr"] = learning_rate(done, steps * training.num_train_epochs, job.settings)
+        loss = _step(job, batch, f"epoch {number}, step {step + 1}")
+        total += loss * batch.rows
         if time.monotonic() - said >= PROGRESS_SECONDS:
-            say(f"epoch {number}, step {step + 1} of {steps_per_epoch}, loss {loss.item():.3f}")
+            job.say(f"epoch {number}, step {step + 1} of {steps}, loss {loss:.3f}")
             said = time.monotonic()
-    return total / len(train)
+    return total / len(job.train)
+
+
+def _step(job: Job, batch: Batch, where: str) -> float:
+    """One update; returns the batch's mean loss."""
+    job.optimizer.zero_grad()
+    loss = _loss(job, batch)
+    value = loss.item()
+    _check_finite(value, where, job.settings)
+    loss.backward()
+    parameters = trainable(job.model).values()
+    torch.nn.utils.clip_grad_norm_(parameters, job.settings.training.max_grad_norm)
+    job.optimizer.step()
+    return value
+
+
+def _loss(job: Job, batch: Batch) -> torch.Tensor:
+    output = batch.output(job.model)
+    loss = OBJECTIVES[job.train.task].loss(output, batch)
+    if batch.soft is None:
+        return loss
+    weight = job.settings.retention.distillation_weight
+    return (1.0 - weight) * loss + weight * distillation(output, batch.soft)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Mean cross-entropy per row, and the share of rows that are answered rightly."""
+    """Mean loss per row, and the task's figure (finetune.objectives)."""
 
     loss: float
-    accuracy: float
+    metric: float
 
 
 def evaluate(model: torch.nn.Module, rows: Encoded) -> Figures:
-    """Loss and accuracy on the rows."""
+    """Loss and figure on the rows."""
     model.eval()
-    loss, right = 0.0, 0
+    objective = OBJECTIVES[rows.task]
     with torch.inference_mode():
-        for batch in in_order(rows):
-            logits = batch.logits(model)
-            loss += cross_entropy(logits, batch.targets, reduction="sum").item()
-            right += int((logits.argmax(dim=-1) == batch.targets).sum())
-    return Figures(loss / len(rows), right / len(rows))
+        answered = [(batch, batch.output(model)) for batch in in_order(rows)]
+        loss = sum(objective.loss(output, batch).item() * batch.rows for batch, output in answered)
+        return Figures(loss / len(rows), objective.metric(answered))
 
 
-def _check_finite(loss: float, where: str, training: Training) -> None:
+def _check_finite(loss: float, where: str, settings: Finetune) -> None:
     if not math.isfinite(loss):
         raise TrainingError(
             f"the loss is {loss} at {where}: training diverged; lower "
-            f"finetune.training.learning_rate (now {training.learning_rate:g}) or "
-            f"finetune.training.max_grad_norm (now {training.max_grad_norm:g})"
+            f"finetune.training.learning_rate (now {settings.learning_rate:g}) or "
+            f"finetune.training.max_grad_norm (now {settings.training.max_grad_norm:g})"
         )
 
 
-def _line(epoch: Epoch, training: Training) -> str:
+def _line(epoch: Epoch, job: Job) -> str:
+    name = OBJECTIVES[job.train.task].name
     return (
-        f"epoch {epoch.epoch}/{training.num_train_epochs}: train loss {epoch.train_loss:.3f}, "
-        f"validation loss {epoch.validation_loss:.3f}, accuracy {epoch.validation_accuracy:.3f} "
-        f"({epoch.seconds:.1f} s)"
+        f"epoch {epoch.epoch}/{job.settings.training.num_train_epochs}: train loss "
+        f"{epoch.train_loss:.3f}, validation loss {epoch.validation_loss:.3f}, {name} "
+        f"{epoch.validation_metric:.3f} ({epoch.seconds:.1f} s)"
     )

@@ -65,7 +65,7 @@ def test_a_figure_that_json_cannot_say_is_refused_when_it_is_made(figure: float)
             epoch=1,
             train_loss=figure,
             validation_loss=0.1,
-            validation_accuracy=0.9,
+            validation_metric=0.9,
             seconds=1.0,
         )
     with pytest.raises(ValidationError, match="finite number"):

@@ -16,7 +16,7 @@ from finetune.checkpoint import (
     write_checkpoint,
 )
 
-EPOCHS = [Epoch(epoch=1, train_loss=1, validation_loss=0.1, validation_accuracy=0.5, seconds=2)]
+EPOCHS = [Epoch(epoch=1, train_loss=1, validation_loss=0.1, validation_metric=0.5, seconds=2)]
 
 
 def make(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:

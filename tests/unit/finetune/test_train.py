@@ -14,7 +14,7 @@ TRAINING = Training(num_train_epochs=10, learning_rate=1e-3, early_stopping_pati
 
 def epochs(*losses: float) -> list[Epoch]:
     return [
-        Epoch(epoch=i, train_loss=0, validation_loss=x, validation_accuracy=0, seconds=0)
+        Epoch(epoch=i, train_loss=0, validation_loss=x, validation_metric=0, seconds=0)
         for i, x in enumerate(losses, start=1)
     ]
 
