@@ -99,7 +99,8 @@ def read_rows(folder: Path, split: str) -> list[Row]:
         return [parse_row(json.loads(line)) for line in path.read_bytes().split(b"\n") if line]
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise DatasetError(
-            f"{path}: the rows cannot be read ({problem!r}); delete the dataset folder and run again"
+            f"{path}: the rows cannot be read ({problem!r}); delete the dataset folder and run "
+            "again"
         ) from None
 
 
