@@ -82,8 +82,8 @@ class Placement:
 
 
 def stratify(rows: Sequence[Row], placed: Placement) -> None:
-    """Give every class a row in every split where it has as many rows as there are splits, and in
-    train wherever it has one; every label and type of entity, too, is in train.
+    """Give every class that has as many rows as there are splits a row in each of them, and every
+    label and type of entity a row in train.
 
     Only the rows of a class that a split would lack are touched, so only those can move when rows
     are added.
@@ -92,8 +92,6 @@ def stratify(rows: Sequence[Row], placed: Placement) -> None:
         if len(positions) >= len(placed.bounds):
             for place in range(len(placed.bounds)):
                 _fill(rows, positions, place, placed)
-        else:
-            _fill_train(rows, positions, placed)
     for positions in _groups(rows, _taught):
         _fill_train(rows, positions, placed)
 

@@ -3,6 +3,7 @@ of the usual rules, whichever fits the first rows. Read as a stream.
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,15 +18,18 @@ from finetune.wanted import Wanted
 DELIMITERS = (",", ";", "\t", "|")
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 PROBED_ROWS = 1000
+PROBED_CHARACTERS = 1 << 18
 MAX_CELL_BYTES = 100_000
 
 
 @dataclass(frozen=True)
 class Quoting:
-    """How cells that hold a delimiter are marked; `name` is for the warning."""
+    """How cells that hold a delimiter are marked; `name` is for the warning, and only a file whose
+    beginning has the pattern `evidence` is read so."""
 
     name: str
     settings: dict[str, Any]
+    evidence: str = ""
 
 
 STANDARD = Quoting("quotes doubled", {"quotechar": '"', "doublequote": True})
@@ -33,8 +37,9 @@ UNUSUAL = (
     Quoting(
         "quotes escaped by a backslash",
         {"quotechar": '"', "doublequote": False, "escapechar": "\\"},
+        r'\\"',
     ),
-    Quoting("single quotes", {"quotechar": "'", "doublequote": True}),
+    Quoting("single quotes", {"quotechar": "'", "doublequote": True}, r"(?m)(^|[,;\t|])'"),
 )
 # Tab-separated files hold no tabs in their cells, and often a quote that means nothing.
 NONE = Quoting("no quotes", {"quoting": csv.QUOTE_NONE})
@@ -108,7 +113,7 @@ def _header(path: Path, encoding: str, delimiter: str, quoting: Quoting) -> list
 
 def _quoting(path: Path, encoding: str, delimiter: str, wanted: Wanted) -> Quoting:
     """The standard unless it does not fit the first rows and another does."""
-    unusual = (*UNUSUAL, NONE) if delimiter == "\t" else UNUSUAL
+    unusual: tuple[Quoting, ...] = (*UNUSUAL, NONE) if delimiter == "\t" else UNUSUAL
     for quoting in (STANDARD, *unusual):
         if _fits(path, encoding, delimiter, quoting, wanted):
             return quoting
@@ -117,6 +122,9 @@ def _quoting(path: Path, encoding: str, delimiter: str, wanted: Wanted) -> Quoti
 
 def _fits(path: Path, encoding: str, delimiter: str, quoting: Quoting, wanted: Wanted) -> bool:
     with path.open(encoding=encoding, newline="") as stream:
+        if not re.search(quoting.evidence, stream.read(PROBED_CHARACTERS)):
+            return False
+        stream.seek(0)
         reader = csv.reader(stream, strict=True, delimiter=delimiter, **quoting.settings)
         try:
             header = next(reader, [])

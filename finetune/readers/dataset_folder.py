@@ -19,7 +19,7 @@ def read_dataset_folder(
     path: Path, wanted: Wanted, problems: Problems
 ) -> Iterator[tuple[int, Cells]]:
     """Rows of a dataset folder; class numbers get their names. `line` counts rows from 1."""
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     if not _is_dataset(path, problems):
         return
@@ -30,8 +30,10 @@ def read_dataset_folder(
     except (OSError, ValueError, KeyError, TypeError) as problem:
         problems.add(f"{path}: {STATE} or {INFO} cannot be read ({problem!r}); save it again")
         return
-    line = 0
+    line, before = 0, problems.count
     for shard in shards:
+        if line == 0 and problems.count > before:
+            return  # the first shard lacks a column, and so do the others
         try:
             for cells in _cells(shard, path, wanted, problems):
                 line += 1
@@ -63,7 +65,7 @@ def _is_dataset(path: Path, problems: Problems) -> bool:
         splits = sorted(entry.parent.name for entry in path.glob(f"*/{STATE}"))
         problems.add(
             f"{path}: this folder holds several splits ({', '.join(splits)}); name one, such as "
-            f"{path / (splits[0] if splits else 'train')}"
+            f"{path / ('train' if 'train' in splits or not splits else splits[0])}"
         )
     else:
         problems.add(

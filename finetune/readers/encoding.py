@@ -3,11 +3,16 @@ marks, else by charset-normalizer's guess where it is a good one.
 """
 
 import codecs
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeloop.rundir import CHUNK_BYTES
 from finetune.problems import Problems
+
+if TYPE_CHECKING:
+    from charset_normalizer import CharsetMatch
 
 # UTF-32's mark begins with UTF-16's.
 MARKS = (
@@ -21,17 +26,19 @@ UTF8 = "utf-8-sig"  # takes a byte order mark or none
 # What files that are not UTF-8 are written in. A guess among all of Python's encodings names
 # cousins that nobody uses, with other letters in a few places.
 SINGLE_BYTE = (
-    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "koi8_r", "mac_roman", "cp850",
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_2", "koi8_r", "cp850", "mac_roman",
 )  # fmt: skip
-MULTI_BYTE = ("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr")
+MULTI_BYTE = ("cp932", "euc_jp", "gb18030", "big5", "euc_kr")
+# Makes clean text of too much that is none of it: good enough to doubt others, not to be chosen.
+NEVER_CHOSEN = "mac_roman"
 
-# A guess is good where the text is clean, enough of it is not plain ASCII, its letters are those
-# of a language, and no other encoding makes as much sense of it.
+# A guess is good where enough of the text is not plain ASCII, it is clean, its letters are those of
+# a language, and no other encoding makes nearly as much sense of it as something else.
 SAMPLE_BYTES = 1 << 16
 MIN_FOREIGN_BYTES = 3
 MAX_CHAOS = 0.08
 MIN_COHERENCE = 0.2
-MIN_CHAOS_MARGIN = 0.1
+CHAOS_MARGIN, MULTI_BYTE_CHAOS_MARGIN, COHERENCE_MARGIN = 0.02, 0.05, 0.1
 
 
 def find_encoding(path: Path, named: str | None, problems: Problems) -> str | None:
@@ -125,25 +132,35 @@ def guess_encoding(sample: bytes) -> str | None:
 
     found = from_bytes(sample, cp_isolation=[*SINGLE_BYTE, *MULTI_BYTE])
     matches = sorted(found, key=lambda match: (match.chaos, -match.coherence))
-    if not matches or matches[0].chaos > MAX_CHAOS:
+    if not matches or matches[0].chaos > MAX_CHAOS or matches[0].encoding == NEVER_CHOSEN:
         return None
-    best, others = matches[0], matches[1:]
+    best = matches[0]
+    others = [match for match in matches if str(match) != str(best)]
     if best.encoding in MULTI_BYTE:
-        clear = all(other.chaos - best.chaos > MIN_CHAOS_MARGIN for other in others)
+        clear = all(other.chaos - best.chaos > MULTI_BYTE_CHAOS_MARGIN for other in others)
         return best.encoding if clear else None
-    if best.coherence < MIN_COHERENCE:
+    return _single_byte(best, others) if best.coherence >= MIN_COHERENCE else None
+
+
+def _single_byte(best: "CharsetMatch", others: Sequence["CharsetMatch"]) -> str | None:
+    rivals = [
+        other
+        for other in others
+        if other.chaos - best.chaos < CHAOS_MARGIN
+        and best.coherence - other.coherence < COHERENCE_MARGIN
+    ]
+    names = {name for match in (best, *rivals) for name in match.could_be_from_charset}
+    pair = {best.encoding, *(rival.encoding for rival in rivals)} == {"cp1250", "cp1252"}
+    # The two share most letters. Where both make the same sense, cp1252 is by far the more common.
+    is_tie = pair and rivals[0].coherence == best.coherence and rivals[0].chaos == best.chaos
+    if rivals and not (is_tie or (pair and best.encoding == "cp1252")):
         return None
-    rank = (best.chaos, best.coherence)
-    tied = [best, *(other for other in others if (other.chaos, other.coherence) == rank)]
-    # cp1250 and cp1252 share most letters; of the two, cp1252 is by far the more common.
-    if len(tied) > 1 and {match.encoding for match in tied} != {"cp1250", "cp1252"}:
-        return None
-    names = {name for match in tied for name in match.could_be_from_charset}
-    return "cp1252" if "cp1252" in names else best.encoding
+    return "cp1252" if "cp1252" in names else str(best.encoding)
 
 
 def _is_damaged_utf8(sample: bytes) -> bool:
-    """Other encodings hardly ever make a valid sequence of several bytes; UTF-8 with a damaged
-    place in it has them everywhere else."""
+    """Bytes of other encodings seldom make valid sequences of several; in UTF-8 with a damaged
+    place, nearly all do."""
     decoded = sample.decode("utf-8", "ignore")
-    return any(character > "\x7f" for character in decoded)
+    valid = sum(len(character.encode()) for character in decoded if character > "\x7f")
+    return valid * 2 > sum(byte >= 0x80 for byte in sample)
