@@ -29,7 +29,7 @@ def digest_ratio(text: str) -> float:
 
 def divide(rows: Sequence[Row], split: Split, problems: Problems) -> dict[str, list[Row]]:
     """Rows per split: by time, by group, or by each row's own digest; in a split, rows keep their
-    order.
+    order. Groups are never divided, so `stratify` has no say where there is one.
 
     By time, the oldest rows train and the newest test. There the boundaries follow from how many
     rows there are: rows that are added newer than the others move the boundaries, and with them
