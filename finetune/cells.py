@@ -50,10 +50,10 @@ class RowCells:
             self.say(column, "is empty; fill it in or remove the row")
         elif not isinstance(value, str):
             self.say(column, f"is {shown(repr(value))}, text is needed")
-        elif (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_CELL_BYTES:
-            self.say(column, f"has {size} bytes, at most {MAX_CELL_BYTES}: {shown(value)}")
-        elif any("\ud800" <= character <= "\udfff" for character in value):
+        elif (size := _utf8_bytes(value)) is None:
             self.say(column, f"holds half a surrogate pair: {shown(ascii(value))}")
+        elif size > MAX_CELL_BYTES:
+            self.say(column, f"has {size} bytes, at most {MAX_CELL_BYTES}: {shown(value)}")
         else:
             return value
         return ""
@@ -99,6 +99,14 @@ def make_row(row: RowCells) -> Row | None:
 def is_blank(value: Any) -> bool:
     """Nothing, or white space alone."""
     return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _utf8_bytes(text: str) -> int | None:
+    """The text's size, or None where it is no text: JSON can escape half a surrogate pair."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return None
 
 
 def _classified(row: RowCells) -> Content:
