@@ -80,7 +80,7 @@ def test_pairs_of_texts_are_refused(ledger: Ledger, recipe: Recipe, tmp_path: Pa
 def test_a_guessed_encoding_is_logged(
     ledger: Ledger, recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    text = "Die Lieferung ist nicht da; bitte prüfen Sie das für mich. Größe und Maß stimmen"
+    text = "Meine Lieferung kam nicht an; bitte prüfen und zurückrufen. Größe und Maß stimmen"
     path = answers(tmp_path, f"1,{text},x")
     path.write_bytes(path.read_text().encode("cp1252"))
     store_sample(ledger, recipe, path, 10, 0)

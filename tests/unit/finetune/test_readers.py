@@ -17,7 +17,7 @@ from finetune.readers.encoding import first_bad_byte, guess_encoding
 from finetune.readers.features import class_names
 
 PORTUGUESE = "Olá, não recebi a encomenda; já passaram três dias. Obrigado pela atenção"
-GERMAN = "Die Lieferung ist nicht angekommen, bitte prüfen Sie das für mich. Größe und Maß stimmen"
+GERMAN = "Meine Lieferung kam nicht an, bitte prüfen und zurückrufen. Größe und Maß stimmen"
 RUSSIAN = "Здравствуйте, где мой заказ? Он должен был прийти вчера, я жду третий день"
 JAPANESE = "注文した商品がまだ届いていません。確認してください。よろしくお願いします。"
 
