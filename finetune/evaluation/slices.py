@@ -20,9 +20,15 @@ from edgeloop.records_evaluation import Slice
 from edgeloop.rows import Row
 
 FEWEST_ROWS = 30
+# Values of a column with fewer rows than that, which are still shown one by one.
+RARE_VALUES = 10
 CONFIDENCE = 0.95
 
+LENGTHS = ("short", "medium", "long")
+
 Mask = NDArray[np.bool_]
+# Column, value, and which rows have it: (rows,).
+Group = tuple[str, str, Mask]
 
 
 def slices(rows: Sequence[Row], right: Mask) -> tuple[tuple[Slice, ...], str | None]:
@@ -30,8 +36,12 @@ def slices(rows: Sequence[Row], right: Mask) -> tuple[tuple[Slice, ...], str | N
 
     `right` (rows,): which rows are answered rightly.
     """
+    return judge_groups(groups(rows), right)
+
+
+def judge_groups(groups: Sequence[Group], right: Mask) -> tuple[tuple[Slice, ...], str | None]:
+    """`slices` of groups that are made already."""
     overall = float(right.mean())
-    groups = [(column, value, mask) for column, value, mask in _groups(rows) if not mask.all()]
     judged = [g for g in groups if g[2].sum() >= FEWEST_ROWS]
     p_values = [_p_value(int(right[m].sum()), int(m.sum()), overall) for _, _, m in judged]
     below = {
@@ -56,14 +66,33 @@ def _slice(column: str, value: str, mask: Mask, right: Mask, differs: bool) -> S
     )
 
 
-def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, str, Mask]]:
+def groups(rows: Sequence[Row]) -> list[Group]:
+    """Every slice that is not all of the rows."""
+    return [group for group in _every_group(rows) if not group[2].all()]
+
+
+def _every_group(rows: Sequence[Row]) -> Iterator[Group]:
     columns = {"length": _lengths(rows), "script": [script(row.text) for row in rows]}
     for name in dict.fromkeys(name for row in rows for name, _ in row.slices):
-        columns[name] = [dict(row.slices).get(name, "(none)") for row in rows]
+        columns[name] = _pooled([dict(row.slices).get(name, "(none)") for row in rows])
     for name, values in columns.items():
         array = np.array(values, dtype=object)
-        for value in dict.fromkeys(sorted(values)):
+        for value in sorted(set(values), key=_place):
             yield name, value, np.asarray(array == value, dtype=bool)
+
+
+def _place(value: str) -> tuple[int, str]:
+    """Lengths from short to long, other values by their names."""
+    first = value.split(" ")[0]
+    return (LENGTHS.index(first) if first in LENGTHS else 0), value
+
+
+def _pooled(values: list[str]) -> list[str]:
+    """A column of names or numbers has a value per row: the rarest are taken as one."""
+    counts = Counter(values)
+    rare = [value for value, rows in counts.most_common() if rows < FEWEST_ROWS][RARE_VALUES:]
+    together = dict.fromkeys(rare, f"({len(rare)} rare values)")
+    return [together.get(value, value) for value in values]
 
 
 def _lengths(rows: Sequence[Row]) -> list[str]:
@@ -71,9 +100,9 @@ def _lengths(rows: Sequence[Row]) -> list[str]:
     lengths = np.array([len(row.text) + len(row.text_pair or "") for row in rows])
     low, high = (int(q) for q in np.quantile(lengths, (1 / 3, 2 / 3), method="lower"))
     names = (
-        f"1 up to {low} characters",
-        f"2 up to {high} characters",
-        f"3 over {high} characters",
+        f"{LENGTHS[0]} (up to {low} characters)",
+        f"{LENGTHS[1]} ({low + 1} to {high} characters)",
+        f"{LENGTHS[2]} (over {high} characters)",
     )
     return [names[int(length > low) + int(length > high)] for length in lengths]
 
