@@ -16,7 +16,7 @@ from finetune.evaluation.judged import Judged
 from finetune.evaluation.measure import mean
 from tests.evaluated import encode, labels_of, make_rows
 
-DATA_SETS = 300
+DATA_SETS = 150
 
 
 def material(task: str, train: list[Row], validation: list[Row]) -> Material:

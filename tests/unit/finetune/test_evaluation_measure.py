@@ -19,7 +19,7 @@ from finetune.evaluation.measure import (
     upper_bound,
 )
 
-DATA_SETS = 300
+DATA_SETS = 200
 # The bootstrap is exact in large samples only: at a few hundred rows it may fall short by this.
 SHORTFALL = 0.015
 Draw = Callable[[np.random.Generator, int], Measure]
@@ -86,7 +86,7 @@ def test_intervals_cover_in_simulation(name: str) -> None:
     truth = draw(rng, 400_000).value
     hits = 0
     for seed in range(DATA_SETS):
-        found = interval(draw(rng, rows), seed=seed, resamples=500)
+        found = interval(draw(rng, rows), seed=seed, resamples=400)
         hits += found.low <= truth <= found.high
     assert hits / DATA_SETS >= least_share(0.95)
 
@@ -96,7 +96,7 @@ def test_upper_bounds_cover_in_simulation(name: str) -> None:
     draw, rows = FIGURES[name]
     rng = np.random.default_rng(6)
     truth = draw(rng, 400_000).value
-    above = sum(upper_bound(draw(rng, rows), 0.95, seed, 500) >= truth for seed in range(DATA_SETS))
+    above = sum(upper_bound(draw(rng, rows), 0.95, seed, 400) >= truth for seed in range(DATA_SETS))
     assert above / DATA_SETS >= least_share(0.95)
 
 
