@@ -9,6 +9,8 @@ import yaml
 from edgeloop.ledger import Ledger
 
 MEGABYTE = 1_000_000
+# What a run hands on, in the order of its stages.
+RECORDS = ("dataset", "adapter", "merged", "evaluation", "baselines", "certificate", "reference")
 # The lists of a history document.
 EVENTS = ("runs", "deployments", "verdicts", "decisions")
 
@@ -47,8 +49,8 @@ def check(document: dict[str, Any]) -> str:
 def run_document(run: Any) -> dict[str, Any]:
     """What a run has come to, as far as it went."""
     document: dict[str, Any] = {"run": run.id, "folder": str(run.folder.root)}
-    for stage in ("dataset", "adapter", "merged", "certificate", "reference"):
-        record = getattr(run, stage)
+    for stage in RECORDS:
+        record = getattr(run, stage, None)
         if record is not None:
             document[stage] = record.model_dump(mode="json", exclude={"files", "inputs_digest"})
     if run.bundle is not None:
@@ -74,6 +76,10 @@ def run(document: dict[str, Any]) -> str:
             f"difference {parity['max_abs_difference']:.1e} (allowed {parity['tolerance']:.0e}) "
             f"on {parity['rows']} rows"
         )
+    if "evaluation" in document:
+        lines.append(evaluation(document["evaluation"]))
+    if "baselines" in document:
+        lines.append(f"\n{baselines(document['baselines'])}\n")
     if "certificate" in document:
         lines.append(certificate(document["certificate"]))
     if "reference" in document:
@@ -90,6 +96,54 @@ def run(document: dict[str, Any]) -> str:
                 f"deployed   no: {deployed[:12]} stays; `edgeloop retrain` gates a new one"
             )
     return "\n".join(lines)
+
+
+def evaluation(document: dict[str, Any]) -> str:
+    """The headline figure with its interval, calibration, and the weakest slice."""
+    name = document["headline"]
+    figure = document["figures"][name]
+    lines = [
+        f"tested     {name} {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, "
+        f"{percent(document['confidence'])}) on {document['rows']:,} "
+        f"{'queries' if document['task'] == 'text-embedding' else 'test rows'}"
+    ]
+    if document["calibration"] is not None:
+        lines[0] += f"; calibration error {document['calibration']['ece']:.3f}"
+    if document["worst_slice"] is not None:
+        lines.append(f"weakest    {document['worst_slice']}, below the whole by more than chance")
+    return "\n".join(lines)
+
+
+def baselines(document: dict[str, Any]) -> str:
+    """Every way to do the task, the cheapest first, and which one to ship."""
+    rows = []
+    for result in document["results"]:
+        figure, loss = result["figure"], result["loss"]
+        rows.append(
+            [
+                result["name"],
+                f"{figure['value']:.3f}",
+                f"{figure['low']:.3f} to {figure['high']:.3f}",
+                "" if loss is None else f"{loss['value']:+.3f}",
+                "" if loss is None else f"{loss['low']:+.3f} to {loss['high']:+.3f}",
+                f"{result['train_seconds']:.1f}",
+                f"{result['latency_p50_ms']:.2f}",
+                f"{result['size_bytes'] / MEGABYTE:.1f}",
+                "SHIP" if result["name"] == document["ship"] else "",
+            ]
+        )
+    share = percent(document["interval_confidence"])
+    head = [
+        "baseline",
+        document["headline"],
+        share,
+        "fine-tuned +",
+        share,
+        "train s",
+        "p50 ms",
+        "MB",
+    ]
+    return f"{columns([*head, ''], rows)}\n\nworth it   {document['reason']}"
 
 
 def certificate(document: dict[str, Any]) -> str:
