@@ -128,7 +128,13 @@ def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
     _emit(document, as_json, show.check)
 
 
-def _run(recipe: Path, overrides: list[str] | None, until: str, as_json: bool) -> None:
+def _run(
+    recipe: Path,
+    overrides: list[str] | None,
+    until: str,
+    as_json: bool,
+    with_baselines: bool = False,
+) -> None:
     from edgeloop.loop import Run, run_loop
 
     loaded = load_recipe(recipe, overrides or [])
@@ -139,7 +145,14 @@ def _run(recipe: Path, overrides: list[str] | None, until: str, as_json: bool) -
         root = run.folder.root
         ledger.start_run(run.id, loaded.name, "edgeloop run", root, run.dataset.digest)
 
-    run = run_loop(loaded, default_home(), _say, until, on_start=note if whole else None)
+    run = run_loop(
+        loaded,
+        default_home(),
+        _say,
+        until,
+        on_start=note if whole else None,
+        with_baselines=with_baselines,
+    )
     document = show.run_document(run)
     if whole:
         _note_run(ledger, loaded, run, document)
@@ -162,9 +175,16 @@ def _note_run(ledger: Ledger, recipe: Recipe, run: Any, document: dict[str, Any]
 
 
 @app.command()
-def run(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def run(
+    recipe: RecipePath,
+    baselines: Annotated[
+        bool, typer.Option(help="Measure simpler models beside it: is fine-tuning worth it?")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
     """Rows to bundle: fine-tune, merge with proof, compress under the budget, ship."""
-    _run(recipe, overrides, "bundle", as_json)
+    _run(recipe, overrides, "bundle", as_json, baselines)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The whole loop as one ordered list of stages, resumable.
 
-    rows -> dataset -> adapter -> merged -> candidates -> reference -> bundle
+    rows -> dataset -> adapter -> merged -> evaluation (-> baselines) -> candidates -> reference
+         -> bundle
 
 Every stage is a folder of the run with its record; a stage whose record matches its inputs is
 skipped, so that a run that was killed goes on where it stopped. A budget that nothing kept to is
@@ -16,13 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import compress.stage
+import finetune.evaluate
 import finetune.stage
+import finetune.worth
 import monitor.stage
 from edgeloop.bundle import MANIFEST, Bundle
 from edgeloop.errors import DatasetError, EdgeloopError
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe, SplitFiles
 from edgeloop.records import Adapter, Certificate, Dataset, MergedModel, Reference
+from edgeloop.records_evaluation import Baselines, Evaluation
 from edgeloop.rundir import (
     RECORD_NAME,
     RunDir,
@@ -33,12 +37,22 @@ from edgeloop.rundir import (
 )
 from edgeloop.ship import ship
 from finetune.dataset import source_files
+from finetune.scoring import score_merged
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 RECIPE_NAME = "recipe.json"
-STAGES = ("dataset", "adapter", "merged", "candidates", "reference", "bundle")
+STAGES = (
+    "dataset",
+    "adapter",
+    "merged",
+    "evaluation",
+    "baselines",
+    "candidates",
+    "reference",
+    "bundle",
+)
 
 
 @dataclass
@@ -49,9 +63,12 @@ class Run:
     folder: RunDir
     progress: Progress
     extra: Sequence[LabelledRow]
+    with_baselines: bool = False
     dataset: Dataset | None = None
     adapter: Adapter | None = None
     merged: MergedModel | None = None
+    evaluation: Evaluation | None = None
+    baselines: Baselines | None = None
     certificate: Certificate | None = None
     reference: Reference | None = None
     bundle: Bundle | None = None
@@ -82,6 +99,23 @@ def _merged(run: Run) -> None:
     run.merged = finetune.stage.merge(run.recipe, run.dataset, run.adapter, run.folder)
 
 
+def _evaluation(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.merged is not None
+    run.evaluation = finetune.evaluate.run(
+        run.recipe, run.dataset, run.merged, run.folder, run.progress, score_merged
+    )
+
+
+def _baselines(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.adapter is not None
+    assert run.merged is not None
+    run.baselines = finetune.worth.compare(
+        run.recipe, run.dataset, run.adapter, run.merged, run.folder, run.progress
+    )
+
+
 def _candidates(run: Run) -> None:
     assert run.dataset is not None
     assert run.merged is not None
@@ -109,7 +143,20 @@ def _bundle(run: Run) -> None:
 
 
 STEPS: dict[str, Callable[[Run], None]] = dict(
-    zip(STAGES, (_dataset, _adapter, _merged, _candidates, _reference, _bundle), strict=True)
+    zip(
+        STAGES,
+        (
+            _dataset,
+            _adapter,
+            _merged,
+            _evaluation,
+            _baselines,
+            _candidates,
+            _reference,
+            _bundle,
+        ),
+        strict=True,
+    )
 )
 
 
@@ -120,6 +167,7 @@ def run_loop(
     until: str = "bundle",
     extra: Sequence[LabelledRow] = (),
     on_start: Callable[["Run"], None] | None = None,
+    with_baselines: bool = False,
 ) -> Run:
     """Run the stages up to and with `until`; `extra` are labelled rows from production. `on_start`
     is called once the rows are read and good, before the model is trained.
@@ -135,7 +183,7 @@ def run_loop(
         write_atomic(folder.root / RECIPE_NAME, _recipe_bytes(recipe))
         if "candidates" in stages:
             _forget_infeasible(folder)
-        run = Run(recipe, folder, progress, extra)
+        run = Run(recipe, folder, progress, extra, with_baselines)
         try:
             _step(run, stages[0])
         except DatasetError:
@@ -175,6 +223,8 @@ def _steps(run: Run, stages: Iterable[str]) -> None:
 
 
 def _step(run: Run, stage: str) -> None:
+    if stage == "baselines" and not run.with_baselines:
+        return
     before = _results(run, stage)
     started = time.monotonic()
     logger.info("stage=%s run=%s start", stage, run.id)

@@ -51,8 +51,8 @@ def _svg(figure: Figure, title: str) -> str:
     return re.sub(r"<svg ", f'<svg role="img" aria-label="{title}" ', text, count=1)
 
 
-def training(epochs: Sequence[Epoch], best_epoch: int) -> str:
-    """Loss on training and validation rows, and validation accuracy, by epoch."""
+def training(epochs: Sequence[Epoch], best_epoch: int, metric: str) -> str:
+    """Loss on training and validation rows, and the validation figure `metric`, by epoch."""
     with plt.rc_context(STYLE):
         figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
         numbers = [e.epoch for e in epochs]
@@ -62,7 +62,7 @@ def training(epochs: Sequence[Epoch], best_epoch: int) -> str:
         )
         loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
         accuracy.plot(numbers, [e.validation_metric for e in epochs], "o-", color=ACCENT)
-        accuracy.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.02))
+        accuracy.set(xlabel="epoch", ylabel=f"validation {metric}", ylim=(0, 1.02))
         for axes in (loss, accuracy):
             axes.axvline(best_epoch, color=SECOND, linestyle=":", label=f"kept: {best_epoch}")
             axes.locator_params(axis="x", integer=True)

@@ -107,7 +107,7 @@ def _training(adapter: Adapter) -> str:
     return (
         f"<p>{html.escape(adapter.method)}: {adapter.trainable_parameters:,} of "
         f"{adapter.total_parameters:,} parameters trained ({share:.1%}) in {adapter.seconds:.0f} s."
-        f"</p>{plots.training(adapter.epochs, adapter.best_epoch)}"
+        f"</p>{plots.training(adapter.epochs, adapter.best_epoch, adapter.metric)}"
         f"{report_evaluation.training_note(adapter)}"
     )
 

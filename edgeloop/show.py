@@ -66,7 +66,7 @@ def run(document: dict[str, Any]) -> str:
         best = next(e for e in adapter["epochs"] if e["epoch"] == adapter["best_epoch"])
         lines.append(
             f"adapter    {adapter['method']}, {adapter['trainable_parameters']:,} of "
-            f"{adapter['total_parameters']:,} parameters, validation accuracy "
+            f"{adapter['total_parameters']:,} parameters, validation {adapter['metric']} "
             f"{best['validation_metric']:.3f} after epoch {best['epoch']}"
         )
     if "merged" in document:

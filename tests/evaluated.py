@@ -153,7 +153,7 @@ def epochs(*losses: tuple[float, float, float]) -> tuple[Epoch, ...]:
             epoch=number,
             train_loss=train,
             validation_loss=validation,
-            validation_accuracy=accuracy,
+            validation_metric=accuracy,
             seconds=1.0,
         )
         for number, (train, validation, accuracy) in enumerate(losses, start=1)
@@ -205,6 +205,7 @@ def make_adapter(dataset: Dataset) -> Adapter:
         inputs_digest="0" * 64,
         files=(),
         method="lora",
+        metric="accuracy",
         base="tiny",
         base_digest="1" * 64,
         dataset_digest=dataset.digest,

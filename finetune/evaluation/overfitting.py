@@ -5,6 +5,7 @@ not learnt enough.
 from collections.abc import Sequence
 
 from edgeloop.records import Epoch
+from finetune.epochs import best_epoch
 
 # A validation loss that rises by less than this share of its minimum is noise.
 RISE_RATIO = 0.05
@@ -27,7 +28,7 @@ def overfitting_note(epochs: Sequence[Epoch]) -> str:
     best = min(epochs, key=lambda epoch: epoch.validation_loss)
     last = epochs[-1]
     if _parts(best, last):
-        return _parted(best, last)
+        return _parted(best, last, best_epoch(epochs).epoch)
     if last is best and _still_falls(epochs):
         return (
             f"Underfitting: the validation loss was still falling in epoch {last.epoch}, the last "
@@ -47,12 +48,12 @@ def _still_falls(epochs: Sequence[Epoch]) -> bool:
     return last.validation_loss < before.validation_loss * (1.0 - FALL_RATIO)
 
 
-def _parted(best: Epoch, last: Epoch) -> str:
+def _parted(best: Epoch, last: Epoch, kept: int) -> str:
     known = last.train_loss < best.validation_loss * GAP_RATIO
     by_heart = " The training rows are known by heart by then." if known else ""
-    before, after = best.validation_accuracy, last.validation_accuracy
+    before, after = best.validation_metric, last.validation_metric
     grew = (
-        f" Its accuracy rose in that time, from {before:.3f} to {after:.3f}: the model grows too "
+        f" Its validation figure rose in that time, from {before:.3f} to {after:.3f}: the model grows too "
         "sure of itself rather than worse."
         if after > before
         else ""
@@ -61,6 +62,6 @@ def _parted(best: Epoch, last: Epoch) -> str:
         f"Overfitting: after epoch {best.epoch} training and validation part. By epoch "
         f"{last.epoch} the training loss fell from {best.train_loss:.3f} to {last.train_loss:.3f}, "
         f"while the validation loss rose from {best.validation_loss:.3f} to "
-        f"{last.validation_loss:.3f}.{by_heart}{grew} The weights of epoch {best.epoch} are "
-        f"the ones that are kept; {TRY}."
+        f"{last.validation_loss:.3f}.{by_heart}{grew} The weights of epoch {kept} are kept, "
+        f"whose validation figure is the best; {TRY}."
     )

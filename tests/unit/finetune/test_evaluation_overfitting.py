@@ -20,7 +20,7 @@ def test_where_training_and_validation_part() -> None:
 
 def test_a_model_that_grows_too_sure_is_told_from_one_that_grows_worse() -> None:
     note = overfitting_note(epochs((0.5, 0.60, 0.80), (0.4, 0.70, 0.83)))
-    assert "accuracy rose in that time, from 0.800 to 0.830: the model grows too sure" in note
+    assert "figure rose in that time, from 0.800 to 0.830: the model grows too sure" in note
     assert "by heart" not in note
 
 
