@@ -53,8 +53,8 @@ def _parted(best: Epoch, last: Epoch, kept: int) -> str:
     by_heart = " The training rows are known by heart by then." if known else ""
     before, after = best.validation_metric, last.validation_metric
     grew = (
-        f" Its validation figure rose in that time, from {before:.3f} to {after:.3f}: the model grows too "
-        "sure of itself rather than worse."
+        f" Its validation figure rose in that time, from {before:.3f} to {after:.3f}: the model "
+        "grows too sure of itself rather than worse."
         if after > before
         else ""
     )
