@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from finetune.data import Row
+from edgeloop.rows import Row
 
 BATCHES_PER_BUCKET = 16
 EVALUATION_BATCH_ROWS = 64

@@ -20,6 +20,7 @@ from edgeloop.errors import DatasetError, EdgeloopError, MergeError
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe
 from edgeloop.records import Adapter, Dataset, FileEntry, MergedModel
+from edgeloop.rows import read_rows, write_rows
 from edgeloop.rundir import (
     RECORD_NAME,
     RunDir,
@@ -28,10 +29,10 @@ from edgeloop.rundir import (
     list_files,
     write_atomic,
 )
+from edgeloop.tasks import TASKS
 from finetune.base import Base, resolve_base
 from finetune.batches import Encoded, encode
 from finetune.checkpoint import CHECKPOINT, trainable
-from finetune.data import read_split, write_split
 from finetune.dataset import audit, load, source_files
 from finetune.extra import add_extra
 from finetune.merge import (
@@ -83,7 +84,7 @@ class Inputs:
         self, tokenizer: PreTrainedTokenizerBase, split: str, most: int | None = None
     ) -> Encoded:
         """A split's rows as token ids; with `most`, that many of them, drawn by their ids."""
-        rows = read_split(self.run.folder(DATASET) / f"{split}.jsonl")
+        rows = read_rows(self.run.folder(DATASET), split)
         if most is not None:
             rows = sorted(rows, key=lambda row: digest_ratio(row.id))[:most]
         return encode(rows, self.dataset.labels, tokenizer, self.recipe.serve.max_tokens)
@@ -97,23 +98,24 @@ def prepare(recipe: Recipe, run: RunDir, extra: Sequence[LabelledRow] = ()) -> D
     """
     sources = _sources(recipe)
     depends_on = {
+        "task": recipe.task,
         "data": recipe.data.model_dump(mode="json", exclude={"files"}),
         "files": [(split, entry.sha256) for split, entry in sources],
         "extra": [asdict(row) for row in extra],
     }
 
     def work(folder: Path, inputs_digest: str) -> Dataset:
-        rows = load(recipe.data)
+        rows = load(recipe)
         if extra:
-            rows = add_extra(rows, extra)
+            rows = add_extra(rows, extra, recipe.task)
         for name, split in rows.splits.items():
-            write_split(folder / f"{name}.jsonl", split)
+            write_rows(folder / f"{name}.jsonl", split)
         files = list_files(folder)
         return Dataset(
             inputs_digest=inputs_digest,
             files=files,
             digest=digest_entries(files),
-            labels=tuple(sorted({row.label for row in rows.splits["train"]})),
+            labels=TASKS[recipe.task].labels(rows.splits["train"]),
             rows={name: len(split) for name, split in rows.splits.items()},
             sources=tuple(entry for _, entry in sources),
             reference_is_test=rows.reference_is_test,
