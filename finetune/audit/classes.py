@@ -7,6 +7,7 @@ from edgeloop.recipe import Recipe
 from edgeloop.rows import Row
 from finetune.audit.context import Context, Splits
 from finetune.audit.finding import Finding, count
+from finetune.dataset import taught
 
 SMALL_CLASS_ROWS = 5
 TRAIN = "train"
@@ -19,14 +20,9 @@ def check_classes(splits: Splits, recipe: Recipe, context: Context) -> list[Find
     return [finding for finding in found if finding is not None]
 
 
-def classes_of(row: Row) -> set[str]:
-    """What the row is an example of."""
-    return {*row.labels, *(span.label for span in row.spans)}
-
-
 def class_counts(rows: Iterable[Row]) -> Counter[str]:
     """Rows per class."""
-    return Counter(name for row in rows for name in classes_of(row))
+    return Counter(name for row in rows for name in set(taught(row)))
 
 
 def _imbalance(counts: dict[str, Counter[str]], recipe: Recipe) -> Finding | None:
@@ -73,7 +69,7 @@ def _tiny(splits: Splits, counts: dict[str, Counter[str]]) -> Finding | None:
         return None
     members: dict[str, list[str]] = defaultdict(list)
     for row in splits[TRAIN]:
-        for name in classes_of(row):
+        for name in set(taught(row)):
             members[name].append(row.id)
     return Finding(
         kind="tiny-class",

@@ -2,8 +2,9 @@
 
 from edgeloop.recipe import Recipe
 from edgeloop.rows import Row
-from finetune.audit.context import Context, Splits, normalised
+from finetune.audit.context import Context, Splits
 from finetune.audit.finding import Finding, count
+from finetune.dataset import normalised
 
 
 def check_conflicts(splits: Splits, recipe: Recipe, context: Context) -> list[Finding]:

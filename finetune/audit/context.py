@@ -11,6 +11,7 @@ from edgeloop.recipe import Recipe
 from edgeloop.rows import Row
 from finetune.audit.near import NearTexts, near_texts
 from finetune.base import tokenizer_path
+from finetune.dataset import normalised
 
 Splits = Mapping[str, Sequence[Row]]
 
@@ -21,11 +22,6 @@ class Placed:
 
     split: str
     row: Row
-
-
-def normalised(text: str) -> str:
-    """A text without its case and white space: what counts as the same text."""
-    return " ".join(text.casefold().split())
 
 
 def texts_of(row: Row) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 from collections import defaultdict
 
 from edgeloop.recipe import Recipe
-from finetune.audit.context import Context, Splits, normalised
+from finetune.audit.context import Context, Splits
 from finetune.audit.finding import Finding, count
+from finetune.dataset import normalised
 
 
 def check_pairs(splits: Splits, recipe: Recipe, context: Context) -> list[Finding]:

@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 from edgeloop.recipe import Recipe
 from edgeloop.rows import Row, Span
-from finetune.audit.context import Context, Splits, normalised
+from finetune.audit.context import Context, Splits
 from finetune.audit.finding import Finding, count
 from finetune.audit.letters import UNSPACED, script_of
+from finetune.dataset import normalised
 
 # Never the first or last character of a name; a full stop may be ("U.S.").
 OUTER = ",;:"
