@@ -81,10 +81,9 @@ class Cleaner:
     def clean(self, placed: Placed) -> None:
         """Note the row, what is done to it, and what a person must decide."""
         wishes = self.wishes.get(placed.row.id, {})
-        for fix in ("set-aside", "review"):
-            for finding, detail in wishes.get(fix, ()):
-                self._review(placed, finding, detail, kept=fix == "review")
         leaving = next((wishes[fix][0][0] for fix in LEAVES_OUT if fix in wishes), None)
+        for finding, detail in (*wishes.get("set-aside", ()), *wishes.get("review", ())):
+            self._review(placed, finding, detail, kept=leaving is None)
         if leaving is not None:
             self._change(placed, leaving.kind, None)
             return

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.audit.folds import FOLDS, assign_folds
+from finetune.audit.folds import FOLDS, assign_folds, thinned
 from tests import tiny
 from tests.audited import findings, recipe, rows
 
@@ -74,3 +74,13 @@ def test_rows_without_company_are_spread_to_within_one(labels: list[int]) -> Non
     for label in set(labels):
         counts = np.bincount(folds[np.array(labels) == label], minlength=FOLDS)
         assert counts.max() - counts.min() <= 1
+
+
+def test_many_rows_are_thinned_per_class_and_few_are_all_kept() -> None:
+    labels = np.array([0] * 50_000 + [1] * 30 + [2] * 15_000)
+    rows_to_fit = np.arange(0, len(labels), 1)
+    chosen = thinned(rows_to_fit, labels)
+    assert np.bincount(labels[chosen]).tolist() == [6666, 30, 6666]
+    assert len(set(chosen.tolist())) == len(chosen)
+    few = np.array([3, 5, 8])
+    assert thinned(few, np.array([0, 1] * 5)).tolist() == few.tolist()
