@@ -87,11 +87,16 @@ def _vectors(texts: Sequence[str]) -> NDArray[np.float64]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
 
-    common = {"sublinear_tf": True, "min_df": MIN_FEATURE_ROWS, "max_features": MAX_FEATURES}
+    common = {
+        "sublinear_tf": True,
+        "min_df": MIN_FEATURE_ROWS,
+        "max_features": MAX_FEATURES,
+        "dtype": np.float32,  # half the time of float64, the same ranking
+    }
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+", **common)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), **common)
     features = hstack([words.fit_transform(texts), characters.fit_transform(texts)]).tocsr()
     dimensions = min(DIMENSIONS, features.shape[1] - 1, features.shape[0] - 1)
     reduced = TruncatedSVD(dimensions, n_iter=2, random_state=0).fit_transform(features)
-    vectors: NDArray[np.float64] = normalize(reduced)
+    vectors: NDArray[np.float64] = normalize(reduced.astype(np.float64))
     return vectors

@@ -9,6 +9,7 @@ least RECALL.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -17,8 +18,11 @@ from numpy.typing import NDArray
 SHINGLE_CHARACTERS = 5
 PERMUTATIONS = 128
 RECALL = 0.99
-BUCKET_TEXTS = 16
-MAX_VERIFIED = 16
+BUCKET_TEXTS = 8
+MAX_VERIFIED = 8
+# Shingle sets that are kept: a bucket's texts are verified again and again.
+CACHED_TEXTS = 2048
+CACHED_CHARACTERS = 1000
 # Four standard errors of an estimate of 0.9 from 128 permutations.
 ESTIMATE_MARGIN = 0.11
 
@@ -35,6 +39,11 @@ def shingles(text: str) -> set[str]:
     """The character 5-grams of a text; a shorter text is its own."""
     last = max(len(text) - SHINGLE_CHARACTERS, 0)
     return {text[i : i + SHINGLE_CHARACTERS] for i in range(last + 1)}
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
+def _kept_shingles(text: str) -> set[str]:
+    return shingles(text)
 
 
 def jaccard(ours: set[str], theirs: set[str]) -> float:
@@ -72,7 +81,9 @@ def near_texts(texts: Sequence[str], ratio: float) -> NearTexts:
             continue
         ours = shingles(texts[later])
         for earlier in _likely(signatures, later, candidates, ratio):
-            exact = jaccard(shingles(texts[earlier]), ours)
+            text = texts[earlier]
+            short = len(text) <= CACHED_CHARACTERS
+            exact = jaccard(_kept_shingles(text) if short else shingles(text), ours)
             if exact >= ratio:
                 pairs.append((earlier, later, exact))
     return NearTexts(tuple(pairs), clusters([(a, b) for a, b, _ in pairs]))

@@ -98,7 +98,7 @@ def test_texts_of_one_template_are_nearly_all_one_cluster_though_buckets_are_bou
     texts = [f"{LONG}and my order has the number {number:05d} on it" for number in range(1000)]
     near = near_texts(texts, 0.9)
     assert len(near.clusters[0]) >= 900
-    assert len(near.pairs) <= 16 * len(texts)
+    assert len(near.pairs) <= 8 * len(texts)
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
