@@ -6,6 +6,7 @@ budget is infeasible, 130 interrupted (SIGINT).
 Heavy stages are imported inside their command: `edgeloop serve` never loads torch.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -118,14 +119,33 @@ def init(
 
 
 @app.command()
-def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Validate the recipe and its rows, and print both as they were understood."""
-    from finetune.dataset import audit
+def check(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write cleaned copies of the rows beside the recipe.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Validate the recipe, audit its rows, and print both as they were understood."""
+    from finetune.audit import FOLDER, audit_rows, fix_rows, refuse_folder
+    from finetune.dataset import load, summarise
 
     loaded = load_recipe(recipe, overrides or [])
-    summary = audit(loaded)
-    document = {"recipe": loaded.model_dump(mode="json"), **show.audit_document(summary)}
+    if fix:
+        refuse_folder(recipe.parent / FOLDER)  # before the audit, which takes its time
+    rows = load(loaded)
+    found = audit_rows(rows.splits, loaded)
+    document = {
+        "recipe": loaded.model_dump(mode="json"),
+        **show.audit_document(summarise(rows)),
+        "findings": [dataclasses.asdict(finding) for finding in found],
+    }
+    if fix:
+        document["fixed"] = show.fixed_document(fix_rows(rows.splits, loaded, found, recipe.parent))
     _emit(document, as_json, show.check)
+    if any(finding.severity == "error" for finding in found):
+        raise typer.Exit(EXIT_USAGE)
 
 
 def _run(

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from edgeloop import show_findings
 from edgeloop.ledger import Ledger
 
 MEGABYTE = 1_000_000
@@ -31,19 +32,28 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def audit_document(summary: Any) -> dict[str, Any]:
-    """What finetune.dataset.audit found."""
+    """What finetune.dataset.summarise counted."""
     return dataclasses.asdict(summary)
 
 
+def fixed_document(fixed: Any) -> dict[str, Any]:
+    """What finetune.audit.fix_rows wrote."""
+    return {**dataclasses.asdict(fixed), "folder": str(fixed.folder)}
+
+
 def check(document: dict[str, Any]) -> str:
-    """The resolved recipe, then rows per split and label."""
+    """The resolved recipe, rows per split and label, then what the audit found and --fix wrote."""
     recipe = yaml.safe_dump(document["recipe"], sort_keys=False, allow_unicode=True)
     splits, counts = list(document["rows"]), document["labels"]
     labels = sorted({label for split in splits for label in counts[split]})
     rows = [[label, *(str(counts[split].get(label, 0)) for split in splits)] for label in labels]
     rows.append(["all", *(str(document["rows"][split]) for split in splits)])
     warnings = "".join(f"\nwarning: {line}" for line in document["warnings"])
-    return f"{recipe}\n{columns(['label', *splits], rows)}{warnings}"
+    parts = [f"{recipe}\n{columns(['label', *splits], rows)}{warnings}"]
+    parts.append(show_findings.findings(document["findings"]))
+    if "fixed" in document:
+        parts.append(show_findings.fixed(document["fixed"]))
+    return "\n\n".join(parts)
 
 
 def run_document(run: Any) -> dict[str, Any]:

@@ -37,12 +37,16 @@ class Audit:
 
 
 def audit(recipe: Recipe) -> Audit:
-    """Read and check every row; nothing is written. Labels are counted as the task has them:
-    classes, each of several labels, or the types of the spans.
+    """Read and check every row; nothing is written.
 
     Raises DatasetError that names all problems (at most 20 lines).
     """
-    rows = load(recipe)
+    return summarise(load(recipe))
+
+
+def summarise(rows: Rows) -> Audit:
+    """Rows per split, and per split and label as the task has them: classes, each of several
+    labels, or the types of the spans."""
     return Audit(
         rows={name: len(split) for name, split in rows.splits.items()},
         labels={
