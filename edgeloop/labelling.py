@@ -8,10 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeloop.errors import DatasetError
+from edgeloop.errors import DatasetError, RecipeError
 from edgeloop.ledger import LabelledRow, Ledger
 from edgeloop.recipe import Recipe
+from edgeloop.tasks import TASKS
 from finetune.data import Problems, Row, read_rows
+
+
+def check_labelled_by_word(recipe: Recipe) -> None:
+    """Raises RecipeError where a row's truth is not one text and one word: the ledger keeps labels
+    as such, and the retraining is made from them."""
+    if TASKS[recipe.task].read_label("") is None:
+        raise RecipeError(
+            f"task {recipe.task}: labels that are collected one by one, and retraining from them, "
+            "are for classification; add the new rows to data.files and call `edgeloop run`"
+        )
+    if recipe.data.columns.text_pair is not None:
+        raise RecipeError(
+            f"data.columns.text_pair is {recipe.data.columns.text_pair!r}: the ledger keeps single "
+            "texts, not pairs; add the new rows to data.files and call `edgeloop run`"
+        )
 
 
 def store_sample(
@@ -19,9 +35,11 @@ def store_sample(
 ) -> dict[str, Any]:
     """Draw `count` rows whose ids the ledger does not know, and store their labels.
 
-    Raises DatasetError where the file is not a file of labelled rows, where an id comes twice, or
-    where the ledger knows it with another text.
+    Raises RecipeError where the recipe's rows are not single texts with labels, DatasetError where
+    the file is not a file of labelled rows, where an id comes twice, or where the ledger knows it
+    with another text.
     """
+    check_labelled_by_word(recipe)
     problems = Problems()
     rows = read_rows([answers], recipe.data.columns, None, problems)
     agreed, disagreeing = ledger.labels(recipe.name)

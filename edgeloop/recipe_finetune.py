@@ -151,6 +151,4 @@ class Finetune(Section):
         """Sections that were written for a method that is not the one chosen."""
         read = {"lora": ("lora", "qlora")}
         written = self.model_fields_set & {"lora", "qlora", "adapter", "prefix", "prompt"}
-        return tuple(
-            sorted(name for name in written if self.method not in read.get(name, (name,)))
-        )
+        return tuple(sorted(name for name in written if self.method not in read.get(name, (name,))))

@@ -24,6 +24,11 @@ TextInput = str | tuple[str, str]
 LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")
 
 
+def whole_text(asked: TextInput) -> str:
+    """All the words of a text or of a pair, for those who count words."""
+    return asked if isinstance(asked, str) else "\n".join(asked)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """Characters [start, end) of a text, and what they are."""
@@ -99,7 +104,8 @@ def read_rows(folder: Path, split: str) -> list[Row]:
         return [parse_row(json.loads(line)) for line in path.read_bytes().split(b"\n") if line]
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise DatasetError(
-            f"{path}: the rows cannot be read ({problem!r}); delete the dataset folder and run again"
+            f"{path}: the rows cannot be read ({problem!r}); delete the dataset folder and run "
+            "again"
         ) from None
 
 
