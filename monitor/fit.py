@@ -121,8 +121,8 @@ def _refusal(kinds: NDArray[np.intp], name: str, seed: int) -> str:
         return ""
     return (
         f"not armed: neighbouring reference rows share a {name} more often than chance "
-        f"(p = {p:.3f}), so the rows are not independent; keep one row per client or burst, or every m-th row, "
-        "in the reference and in the traffic"
+        f"(p = {p:.3f}), so the rows are not independent; keep one row per client or burst, or "
+        "every m-th row, in the reference and in the traffic"
     )
 
 
