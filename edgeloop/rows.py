@@ -29,6 +29,11 @@ def whole_text(asked: TextInput) -> str:
     return asked if isinstance(asked, str) else "\n".join(asked)
 
 
+def first_text(asked: TextInput) -> str:
+    """The text that the characters of spans and offsets count in."""
+    return asked if isinstance(asked, str) else asked[0]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """Characters [start, end) of a text, and what they are."""
