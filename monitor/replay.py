@@ -15,7 +15,7 @@ from edgeloop.errors import MonitorError, RecipeError
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.records import Verdict
 from edgeloop.runtime import OnnxModel, split_rows
-from edgeloop.tasks import TASKS
+from edgeloop.tasks import TASKS, Task
 from monitor.observer import DriftObserver
 
 logger = logging.getLogger(__name__)
@@ -108,10 +108,10 @@ def replay(
     tally = _Tally(len(rows), progress)
     with _client(url) as client:
         start = _settled(client)
-        _check_model(client)
+        task = _check_model(client)
         tally.evidence.append((start.status.observations, start.status.log_evidence))
         for row_id, text, label in rows:
-            tally.answered(label, _predict(client, row_id, text, tally))
+            tally.answered(_sorted(task, label), _predict(client, row_id, text, tally))
             if tally.sent % POLL_EVERY_REQUESTS == 0:
                 _note(tally, start, _drift(client))
                 if stop_at_alarm and tally.verdict is not None:
@@ -120,8 +120,8 @@ def replay(
         _note(tally, start, end)
     if tally.failed == tally.sent > 0:
         raise MonitorError(
-            f"{url}: all {tally.sent} requests to /v1/predict failed ({tally.problem}); nothing was "
-            "replayed. The server's log tells more"
+            f"{url}: all {tally.sent} requests to /v1/predict failed ({tally.problem}); nothing "
+            "was replayed. The server's log tells more"
         )
     return tally.result(end.status, start.status.alarmed)
 
@@ -165,13 +165,13 @@ def _drift(client: httpx.Client) -> _Drift:
         raise _no_server(client, "/drift", problem) from None
 
 
-def _check_model(client: httpx.Client) -> None:
+def _check_model(client: httpx.Client) -> Task:
     try:
         document = client.get("/info").raise_for_status().json()
         task, text_pair = str(document["task"]), bool(document["text_pair"])
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
         raise _no_server(client, "/info", problem) from None
-    check_replayable(task, text_pair)
+    return check_replayable(task, text_pair)
 
 
 def _no_server(client: httpx.Client, path: str, problem: Exception) -> MonitorError:
@@ -181,8 +181,9 @@ def _no_server(client: httpx.Client, path: str, problem: Exception) -> MonitorEr
     )
 
 
-def check_replayable(task: str, text_pair: bool) -> None:
-    """Raises RecipeError where the model answers something else than labels of single texts."""
+def check_replayable(task: str, text_pair: bool) -> Task:
+    """The task of that name. Raises RecipeError where its models answer something else than labels
+    of single texts."""
     if task not in TASKS or TASKS[task].read_label("") is None:
         raise RecipeError(
             f"this model's task is {task}; a replay takes rows of a text and its labels, for "
@@ -193,6 +194,12 @@ def check_replayable(task: str, text_pair: bool) -> None:
             "this model reads pairs of texts, a replay sends single ones. Send the model's own "
             "requests and look at GET /drift"
         )
+    return TASKS[task]
+
+
+def _sorted(task: Task, label: str | None) -> str | None:
+    """A file's label in the form of `Row.label`: several may come in any order."""
+    return None if label is None else "|".join(sorted(task.read_label(label) or ()))
 
 
 def _read_drift(document: dict[str, Any]) -> _Drift:
@@ -236,8 +243,7 @@ def replay_offline(
     EngineError where it does not load, MonitorError where the reference does not.
     """
     manifest = bundle.manifest
-    check_replayable(manifest.task, manifest.text_pair)
-    task = TASKS[manifest.task]
+    task = check_replayable(manifest.task, manifest.text_pair)
     observer = DriftObserver(bundle)
     model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
     tally = _Tally(len(rows), progress)
@@ -248,7 +254,7 @@ def replay_offline(
         verdict = observer.observe(
             Observation(text, output.embedding, probabilities, encoded.tokens[0])
         )
-        tally.answered(label, task.answer(output, manifest.labels).label)
+        tally.answered(_sorted(task, label), task.answer(output, manifest.labels).label)
         status = observer.status()
         tally.evidence.append((status.observations, status.log_evidence))
         if verdict is not None:

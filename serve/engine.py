@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import EngineError
-from edgeloop.records import Manifest
 from edgeloop.rows import TextInput
 from edgeloop.runtime import Encoded, OnnxModel, Output, RowOutput, split_rows
 from edgeloop.tasks import TASKS, Answer
@@ -96,13 +95,16 @@ class Model(Protocol):
 
 
 class Reader:
-    """What the model's numbers mean, by the bundle's task."""
+    """What the model's numbers mean, by the bundle's task. An answer of a score under
+    `abstain_below` is out of scope."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._task = TASKS[manifest.task]
-        self._labels = manifest.labels
-        self._width = self._task.width(manifest.labels)
-        self._below = -math.inf if manifest.abstain_below is None else manifest.abstain_below
+    def __init__(
+        self, task: str, labels: Sequence[str], abstain_below: float | None = None
+    ) -> None:
+        self._task = TASKS[task]
+        self._labels = labels
+        self._width = self._task.width(labels)
+        self._below = -math.inf if abstain_below is None else abstain_below
 
     def read(self, output: RowOutput) -> tuple[Answer, NDArray[np.float64], bool]:
         """The answer, the probabilities of the class names, and whether the answer is out of scope.
@@ -281,5 +283,7 @@ class ThreadEngine:
 
 def open_engine(bundle: Bundle, workers: int, queue_texts: int) -> ThreadEngine:
     """Load a bundle's model. Raises EngineError where it does not load."""
-    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), bundle.manifest.max_tokens)
-    return ThreadEngine(model, Reader(bundle.manifest), workers, queue_texts)
+    manifest = bundle.manifest
+    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
+    reader = Reader(manifest.task, manifest.labels, manifest.abstain_below)
+    return ThreadEngine(model, reader, workers, queue_texts)

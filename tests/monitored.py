@@ -13,6 +13,7 @@ from tests import tiny
 
 CANDIDATE = "onnx-fp32"
 TARGET = 300
+ROWS = "reference.jsonl"
 
 
 def recipe(target_run_length: int = TARGET) -> Recipe:
@@ -61,7 +62,7 @@ def make_run(root: Path, rows: int = 560) -> RunDir:
         json.dumps({"id": f"r{i}", "text": text, "label": label})
         for i, (text, label) in enumerate(tiny.sentences(rows, seed=5))
     ]
-    (run.folder("dataset") / stage.ROWS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (run.folder("dataset") / ROWS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     tiny.make_model(run.folder("candidates") / CANDIDATE)
     return run
 

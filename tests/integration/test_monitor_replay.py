@@ -42,6 +42,7 @@ class Loopback(HTTPServer):
         self.observer = DriftObserver(bundle)
         self.model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), 64)
         self.verdict: object = None
+        self.task = bundle.manifest.task
         self.ids: list[str | None] = []
 
 
@@ -57,17 +58,20 @@ class Handler(BaseHTTPRequestHandler):
         if body["inputs"] == FAILING:
             self._answer(503, {"error": "busy"})
             return
-        output = self.server.model.score([body["inputs"]])
-        scores = softmax(output.logits)[0]
-        seen = Observation(body["inputs"], output.embedding[0], scores, 8)
+        (output,) = self.server.model.score([body["inputs"]])
+        scores = softmax(output.logits)
+        seen = Observation(body["inputs"], output.embedding, scores, 8)
         verdict = self.server.observer.observe(seen)
         if verdict is not None:
             self.server.verdict = verdict.model_dump(mode="json")
         labels = self.server.bundle.manifest.labels
-        ranked = sorted(zip(scores.tolist(), labels, strict=True), reverse=True)
-        self._answer(200, [{"score": score, "label": label} for score, label in ranked])
+        self._answer(200, {"predictions": [{"labels": [labels[int(scores.argmax())]]}]})
 
     def do_GET(self) -> None:
+        if self.path == "/info":
+            manifest = self.server.bundle.manifest
+            self._answer(200, {"task": self.server.task, "text_pair": manifest.text_pair})
+            return
         status = asdict(self.server.observer.status())
         head = {"pending_observations": 0, "bundle_digest": self.server.bundle.digest}
         self._answer(200, {**status, **head, "verdict": self.server.verdict})
@@ -171,7 +175,7 @@ def test_an_offline_replay_may_stop_at_the_alarm(bundle: Bundle) -> None:
 
 def test_where_every_request_fails_nothing_was_replayed(server: Loopback) -> None:
     rows: list[Row] = [(f"f{i}", FAILING, None) for i in range(3)]
-    with pytest.raises(MonitorError, match="all 3 requests to /predict failed .*503"):
+    with pytest.raises(MonitorError, match="all 3 requests to /v1/predict failed .*503"):
         replay(rows, url(server), quiet)
 
 

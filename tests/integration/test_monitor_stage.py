@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.bundle import REFERENCE
-from edgeloop.errors import MonitorError
+from edgeloop.errors import DatasetError, MonitorError
 from edgeloop.records import Reference
 from monitor import stage
 from monitor.fit import Fitted
@@ -60,14 +60,14 @@ def test_without_a_chosen_candidate_there_is_nothing_to_measure_with(tmp_path: P
 @pytest.mark.parametrize("content", ["", "{}\n", "not json\n"])
 def test_rows_that_do_not_read_are_an_error(tmp_path: Path, content: str) -> None:
     run = monitored.make_run(tmp_path, rows=10)
-    (run.folder("dataset") / stage.ROWS).write_text(content)
-    with pytest.raises(MonitorError, match="rows"):
+    (run.folder("dataset") / monitored.ROWS).write_text(content)
+    with pytest.raises((MonitorError, DatasetError), match="rows"):
         monitored.fit_run(run, 10)
 
 
 def test_a_line_separator_inside_a_text_is_no_new_row(tmp_path: Path) -> None:
     run = monitored.make_run(tmp_path, rows=10)
-    path = run.folder("dataset") / stage.ROWS
+    path = run.folder("dataset") / monitored.ROWS
     line = '{"id": "x", "text": "my invoice\u2028is late", "label": "billing"}\n'
     path.write_text(path.read_text(encoding="utf-8") + line, encoding="utf-8")
     assert monitored.fit_run(run, 11).rows == 11

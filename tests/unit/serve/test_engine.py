@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from edgeloop.errors import EngineError
+from edgeloop.rows import TextInput
 from edgeloop.runtime import Encoded, Output
-from serve.engine import Expired, Job, QueueFull, ThreadEngine, TooLong, Unhealthy
+from edgeloop.tasks import TASKS
+from serve.engine import Expired, Job, QueueFull, Reader, ThreadEngine, TooLong, Unhealthy
 
 WAIT_SECONDS = 10.0
+READER = Reader("text-classification", ("even", "odd"))
 
 
 class GateModel:
@@ -24,12 +27,14 @@ class GateModel:
         self.order: list[str] = []
         self._text = threading.local()
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[TextInput]) -> Encoded:
         (text,) = texts
+        assert isinstance(text, str)
         self._text.value = text
         self.order.append(text)
         ids = np.zeros((1, len(text)), dtype=np.int64)
-        return Encoded(ids, ids + 1, (len(text),), (len(text) > 20,))
+        offsets = tuple((i, i + 1) for i in range(len(text)))
+        return Encoded(ids, ids + 1, ids, (len(text),), (len(text) > 20,), (offsets,))
 
     def run(self, encoded: Encoded) -> Output:
         text = self._text.value
@@ -46,7 +51,7 @@ class GateModel:
 
 @contextmanager
 def running(model: GateModel, workers: int = 1, queue_texts: int = 4) -> Iterator[ThreadEngine]:
-    engine = ThreadEngine(model, workers, queue_texts)
+    engine = ThreadEngine(model, READER, workers, queue_texts)
     try:
         yield engine
     finally:
