@@ -106,7 +106,7 @@ class OnnxModel:
         if not NEEDED_INPUTS <= self._inputs <= KNOWN_INPUTS:
             raise EngineError(f"{model}: wants {sorted(self._inputs)}, not {sorted(KNOWN_INPUTS)}")
         names = {node.name for node in self._session.get_outputs()}
-        if EMBEDDING not in names:
+        if EMBEDDING not in names or not names <= set(OUTPUTS):
             raise EngineError(f"{model}: has the outputs {sorted(names)}, needs {OUTPUTS}")
         self._outputs = [name for name in OUTPUTS if name in names]
 

@@ -12,8 +12,10 @@ from edgeloop.errors import BundleError
 from edgeloop.ledger import Ledger, RunResult, open_ledger
 from edgeloop.recipe import Data, Recipe
 from edgeloop.records import Adapter, Candidate, Certificate, Dataset, Parity
+from edgeloop.rows import read_rows, write_rows
 from edgeloop.rundir import RunDir, digest_of, list_files
-from edgeloop.ship import deploy, read_rows, ship
+from edgeloop.ship import deploy, ship
+from edgeloop.tasks import TASKS
 from tests import tiny
 
 KIND = "onnx-fp32"

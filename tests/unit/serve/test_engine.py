@@ -11,7 +11,6 @@ import pytest
 from edgeloop.errors import EngineError
 from edgeloop.rows import TextInput
 from edgeloop.runtime import Encoded, Output
-from edgeloop.tasks import TASKS
 from serve.engine import Expired, Job, QueueFull, Reader, ThreadEngine, TooLong, Unhealthy
 
 WAIT_SECONDS = 10.0
