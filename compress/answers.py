@@ -36,9 +36,11 @@ def unpack(arrays: Mapping[str, NDArray[Any]]) -> list[RowOutput]:
     offsets = np.split(arrays["offsets"], np.cumsum(tokens)[:-1])
     return [
         RowOutput(
-            logits=own.reshape(-1, width) if is_tagger else own,
+            logits=own.reshape(count, width) if is_tagger else own,
             embedding=embedding,
             offsets=tuple((int(start), int(end)) for start, end in characters),
         )
-        for own, embedding, characters in zip(logits, arrays["embedding"], offsets, strict=True)
+        for own, count, embedding, characters in zip(
+            logits, tokens.tolist(), arrays["embedding"], offsets, strict=True
+        )
     ]

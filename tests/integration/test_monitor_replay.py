@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from edgeloop.errors import MonitorError, RecipeError
 from edgeloop.observer import Observation
 from edgeloop.runtime import OnnxModel, softmax
 from monitor.observer import DriftObserver
-from monitor.replay import POLL_EVERY_REQUESTS, Row, replay, replay_offline
+from monitor.replay import POLL_EVERY_REQUESTS, Row, check_replayable, replay, replay_offline
 from tests import monitored, tiny
 
 ORDINARY: list[Row] = [
@@ -190,3 +191,30 @@ def test_the_result_tells_whether_the_monitor_is_armed(
     unarmed = monitored.make_bundle(tmp_path_factory.mktemp("unarmed"), rows=20)
     assert replay_offline(ORDINARY[:3], bundle, quiet).armed
     assert not replay_offline(ORDINARY[:3], unarmed, quiet).armed
+
+
+@pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
+def test_a_model_without_labels_is_refused_with_what_to_do(server: Loopback, task: str) -> None:
+    server.task = task
+    with pytest.raises(RecipeError, match=f"task is {task}; .* GET /drift"):
+        replay(ORDINARY, url(server), quiet)
+    assert server.ids == []
+
+
+def test_a_model_of_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="reads pairs of texts"):
+        check_replayable("text-classification", text_pair=True)
+    bundle = monitored.make_bundle(tmp_path, rows=20, text_pair=True)
+    with pytest.raises(RecipeError, match="reads pairs of texts"):
+        replay_offline(ORDINARY, bundle, quiet)
+
+
+def test_several_labels_are_compared_in_any_order(tmp_path: Path) -> None:
+    bundle = monitored.make_bundle(tmp_path, rows=20, task="multi-label-classification")
+    rows: list[Row] = [
+        ("1", "tax invoice leak pump", "repair|billing"),
+        ("2", "tax invoice leak pump", "billing|repair"),
+        ("3", "my the is", ""),
+        ("4", "my the is", "billing"),
+    ]
+    assert replay_offline(rows, bundle, quiet).accuracy == 0.75

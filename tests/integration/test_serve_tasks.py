@@ -1,9 +1,7 @@
 """A real server process for a bundle of every task, asked as its clients ask."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -237,8 +235,8 @@ def test_our_own_shape_tells_all_of_an_answer(serve: Serve) -> None:
         "abstained": False,
     }
     assert document["bundle"] == served.bundle.digest
-    assert 0.0 <= document["timings"]["queue_ms"]
-    assert 0.0 < document["timings"]["inference_ms"]
+    assert document["timings"]["queue_ms"] >= 0.0
+    assert document["timings"]["inference_ms"] > 0.0
     assert served.post("/v1/predict", UNSURE).json()["predictions"][0]["abstained"] is True
 
 
@@ -263,14 +261,3 @@ def test_info_tells_the_task(serve: Serve, task: str) -> None:
     assert info["task"] == task
     assert info["labels"] == list(served.bundle.manifest.labels)
     assert info["abstain_below"] == served.bundle.manifest.abstain_below
-
-
-def test_a_bundle_of_another_task_than_its_model_does_not_serve(tmp_path: Path) -> None:
-    from serve.engine import Reader
-
-    tiny.make_model(tmp_path, task="token-classification")
-    model = OnnxModel(tmp_path / MODEL, tmp_path / TOKENIZER, 64)
-    (output,) = model.score(["tax"])
-    with pytest.raises(Exception, match="7 numbers, the manifest's 3 labels need 3"):
-        Reader("text-classification", tiny.LABELS).read(output)
-    assert json.dumps(None)

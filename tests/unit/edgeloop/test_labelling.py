@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.errors import DatasetError
+from edgeloop.errors import DatasetError, RecipeError
 from edgeloop.labelling import store_sample
 from edgeloop.ledger import Ledger, open_ledger
-from edgeloop.recipe import Data, Recipe
+from edgeloop.recipe import Columns, Data, Recipe
 
 
 @pytest.fixture
@@ -49,3 +49,21 @@ def test_an_id_of_another_text_is_named(ledger: Ledger, recipe: Recipe, tmp_path
     with pytest.raises(DatasetError, match=r"answers\.csv:2: the ledger knows id '1' with another"):
         store_sample(ledger, recipe, answers(tmp_path, "1,changed,x", "2,b,y"), 10, 0)
     assert [row.id for row in ledger.labels("m")[0]] == ["1"]
+
+
+@pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
+def test_tasks_without_single_labels_are_refused(
+    ledger: Ledger, recipe: Recipe, tmp_path: Path, task: str
+) -> None:
+    other = recipe.model_copy(update={"task": task})
+    with pytest.raises(RecipeError, match=f"task {task}: labels .* are for classification"):
+        store_sample(ledger, other, answers(tmp_path, "1,a,x"), 10, 0)
+    assert ledger.labels("m") == ([], [])
+
+
+def test_pairs_are_refused(ledger: Ledger, recipe: Recipe, tmp_path: Path) -> None:
+    data = recipe.data.model_copy(update={"columns": Columns(text_pair="other")})
+    with pytest.raises(RecipeError, match="text_pair is 'other': the ledger keeps single texts"):
+        store_sample(
+            ledger, recipe.model_copy(update={"data": data}), answers(tmp_path, "1,a,x"), 10, 0
+        )
