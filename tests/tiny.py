@@ -250,7 +250,7 @@ def make_bundle(
 
     def manifest(files: tuple[FileEntry, ...]) -> Manifest:
         document = make_manifest(task, known, text_pair, abstain_below)
-        changes = {"name": name, "files": files, "parents": {"seed": str(seed)}}
+        changes: dict[str, object] = {"name": name, "files": files, "parents": {"seed": str(seed)}}
         changes |= {"reference": reference or no_reference()}
         return document.model_copy(update=changes)
 

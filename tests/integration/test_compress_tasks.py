@@ -23,6 +23,7 @@ from compress.candidates import CANDIDATES, Source
 from compress.export import _torchscript, export_merged
 from compress.merged import Merged, load_merged, quiet
 from compress.parity import TOLERANCE, Expected, check_parity
+from compress.rows import read_gate_rows
 from edgeloop.errors import ExportError
 from edgeloop.recipe import TaskName
 from edgeloop.rows import TextInput
@@ -228,7 +229,7 @@ def test_the_stage_measures_and_judges_every_task(
         fp32.accuracy.candidate_accuracy - int8.accuracy.drop_ratio,
     )
     folder = made.folder.folder("candidates") / "onnx-int8"
-    rows = compress.stage.read_gate_rows(made.folder.folder("dataset")).rows
+    rows = read_gate_rows(made.folder.folder("dataset")).rows
     outputs = runtime(folder).score(TASKS[task].inputs(rows))
     right = TASKS[task].right(outputs, rows, labels_of(task))
     assert int8.accuracy.candidate_accuracy == pytest.approx(right.mean())
