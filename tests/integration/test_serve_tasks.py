@@ -123,6 +123,15 @@ def test_a_pair_counts_as_one_observation(serve: Serve) -> None:
     assert observed(served) == before + 2
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_the_monitor_takes_the_answers_of_every_task(serve: Serve, task: str) -> None:
+    served = serve(task)
+    before = observed(served)
+    assert served.post("/v1/predict", ["tax"]).status_code == 200
+    assert observed(served) == before + 1
+    assert metric(served, "edgeloop_monitor_errors_total") == 0
+
+
 def test_feedback_on_pairs_is_refused(serve: Serve) -> None:
     row = {"id": "1", "text": "a", "label": "repair"}
     reply = serve(PAIR).http.post("/feedback", json=row)
