@@ -180,6 +180,15 @@ def certificate(document: dict[str, Any]) -> str:
     return f"budget     {budget}\n\n{columns(head, rows)}\n\noutcome    {outcome}"
 
 
+def _marked(document: dict[str, Any]) -> str:
+    if document["abstain_below"] is None:
+        return "no answer as out of scope"
+    return (
+        f"answers of a score below {document['abstain_below']:.4f} as out of scope, at most "
+        f"{percent(document['max_abstain_ratio'])} of ordinary requests"
+    )
+
+
 def bundle(document: dict[str, Any]) -> str:
     """A manifest in lines."""
     measured = document["measurement"]
@@ -193,6 +202,7 @@ def bundle(document: dict[str, Any]) -> str:
         f"latency    p50 {measured['latency_p50_ms']['value']:.2f} ms, "
         f"p95 {measured['latency_p95_ms']['value']:.2f} ms",
         f"drift      {document['reference']['reason']}",
+        f"marks      {_marked(document)}",
     ]
     lines += [f"parent     {name} {digest[:12]}" for name, digest in document["parents"].items()]
     lines += [

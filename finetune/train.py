@@ -14,7 +14,7 @@ import torch
 from transformers import set_seed
 
 from edgeloop.errors import TrainingError
-from edgeloop.recipe import Finetune, Training
+from edgeloop.recipe import Finetune
 from edgeloop.records import Epoch
 from finetune.batches import Batch, Encoded, in_order, shuffled
 from finetune.checkpoint import (

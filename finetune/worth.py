@@ -6,9 +6,9 @@ from edgeloop.recipe import Recipe
 from edgeloop.records import Adapter, Dataset, MergedModel
 from edgeloop.records_evaluation import Baselines
 from edgeloop.rundir import RunDir
+from finetune.base import resolve_base
 from finetune.baselines import stage
 from finetune.baselines.stage import Models
-from finetune.base import resolve_base
 from finetune.scoring import frozen_scorer, merged_scorer
 from finetune.train import Say
 
