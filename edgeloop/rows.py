@@ -97,9 +97,10 @@ def read_rows(folder: Path, split: str) -> list[Row]:
     try:
         # Not splitlines(): a text may hold U+2028, which JSON leaves as it is.
         return [parse_row(json.loads(line)) for line in path.read_bytes().split(b"\n") if line]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise DatasetError(
-            f"{path}: the rows cannot be read ({problem!r}); delete the dataset folder and run again"
+            f"{path}: the rows cannot be read ({problem!r}); delete the dataset folder and run "
+            "again"
         ) from None
 
 
