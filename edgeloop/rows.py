@@ -35,8 +35,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`key` is the group or time that the split needs, `where` the file and line; neither is
-    written to a split."""
+    """`key` is what the split goes by where that is not the id: a group, a time, or the digest that
+    a made id began with. `where` is the file and line; neither is written to a split."""
 
     id: str
     text: str
