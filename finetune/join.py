@@ -48,7 +48,7 @@ def merge_adapter(
     tokenizer = inputs.tokenizer(config)
     width = TASKS[task].width(labels)
     adapter_folder = inputs.run.folder(ADAPTER)
-    head = _read_head(adapter_folder, hidden_size(config), width) if width else {}
+    head = read_head(adapter_folder, hidden_size(config), width) if width else {}
     found = _candidates(inputs, head)
     rows = inputs.encoded(tokenizer, "test", PARITY_ROWS)
     tolerance = TOLERANCE[found[0].encoder.dtype]
@@ -148,7 +148,7 @@ def _encoder(base: PreTrainedModel, config: Any, merged: Merged) -> PreTrainedMo
     return encoder
 
 
-def _read_head(folder: Path, hidden: int, width: int) -> dict[str, torch.Tensor]:
+def read_head(folder: Path, hidden: int, width: int) -> dict[str, torch.Tensor]:
     """The trained head: weight (width, hidden), bias (width,).
 
     Raises MergeError where a tensor is missing, left over or misshapen.
