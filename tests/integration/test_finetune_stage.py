@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from finetune.merge import HEAD_WEIGHTS
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
