@@ -10,13 +10,14 @@ from edgeloop.section import Section
 Method = Literal["lora", "qlora", "full", "adapter", "ia3", "head", "prefix", "prompt"]
 Targets = Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)]
 
-# What each method learns well with; full fine-tuning wants a tenth of LoRA's (Thinking Machines'
-# and PEFT's guidance, confirmed in docs/finetune.md), soft prompts the most.
+# Of the few rates that were tried per method, the one that learned best in 3 epochs on 2,000 rows of
+# banking77 with MiniLM-L6. full: 1e-4, a tenth of LoRA's as is often advised, stopped at 0.62 where
+# 5e-4 reached 0.82; the new head learns at the same rate, and would be slower still.
 LEARNING_RATES: dict[str, float] = {
     "lora": 1.0e-3,
     "qlora": 1.0e-3,
-    "full": 1.0e-4,
-    "adapter": 1.0e-3,
+    "full": 5.0e-4,
+    "adapter": 3.0e-3,
     "ia3": 1.0e-2,
     "head": 1.0e-2,
     "prefix": 1.0e-2,
