@@ -1,6 +1,7 @@
 """Dataset -> adapter: builds the model, trains it and saves what was trained."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from transformers import PreTrainedTokenizerBase
 from edgeloop.errors import EdgeloopError, TrainingError
 from edgeloop.recipe import Recipe
 from edgeloop.records import Adapter, Dataset, FileEntry
-from edgeloop.rows import read_rows
+from edgeloop.rows import Row, read_rows
 from edgeloop.rundir import RECORD_NAME, RunDir, list_files
 from edgeloop.tasks import TASKS
+from finetune.arena import trainable
+from finetune.augment import augmented
 from finetune.base import Base
 from finetune.batches import Encoded
-from finetune.checkpoint import CHECKPOINT, trainable
+from finetune.checkpoint import CHECKPOINT
 from finetune.encode import encode
 from finetune.encoder import load_config, load_tokenizer
 from finetune.epochs import best_epoch
@@ -67,8 +70,25 @@ class Inputs:
         rows = read_rows(self.run.folder(DATASET), split)
         if most is not None:
             rows = sorted(rows, key=lambda row: digest_ratio(row.id))[:most]
+        return self._encode(rows, tokenizer)
+
+    def _encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
         task, max_tokens = self.recipe.task, self.recipe.serve.max_tokens
         return encode(rows, task, self.dataset.labels, tokenizer, max_tokens)
+
+    def training_rows(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[int], Encoded]:
+        """The training rows of an epoch: the same every time, or with the recipe's noise."""
+        rows = read_rows(self.run.folder(DATASET), "train")
+        augment, seed = self.recipe.data.augment, self.recipe.finetune.training.seed
+        if not augment.is_on:
+            return _once(self._encode(rows, tokenizer))
+        return lambda epoch: self._encode(
+            [augmented(row, augment, seed, epoch) for row in rows], tokenizer
+        )
+
+
+def _once(encoded: Encoded) -> Callable[[int], Encoded]:
+    return lambda _: encoded
 
 
 def check_files(folder: Path, entries: tuple[FileEntry, ...]) -> None:
@@ -111,10 +131,11 @@ def train_adapter(inputs: Inputs, folder: Path, inputs_digest: str, progress: Sa
     tokenizer = inputs.tokenizer(model.encoder.config)
     inputs.method.attach(model, recipe.finetune, inputs.base.name)
     check_positions(model, recipe.serve.max_tokens)
-    rows, validation = (inputs.encoded(tokenizer, split) for split in ("train", "validation"))
+    validation = inputs.encoded(tokenizer, "validation")
     trained = sum(parameter.numel() for parameter in trainable(model).values())
-    progress(f"training {trained} of {total} parameters on {len(rows)} rows")
-    epochs = fit(model, rows, validation, recipe.finetune, folder, progress)
+    progress(f"training {trained} of {total} parameters on {dataset.rows['train']} rows")
+    rows_of = inputs.training_rows(tokenizer)
+    epochs = fit(model, rows_of, validation, recipe.finetune, folder, progress)
     inputs.method.save(model, folder)
     head = model.folded_head()
     if head:
