@@ -11,28 +11,52 @@ def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+def _is_head(name: str) -> bool:
+    return name.startswith("head.")
+
+
+def _is_matrix(parameter: torch.nn.Parameter) -> bool:
+    return parameter.ndim >= 2
+
+
+def _is_vector(parameter: torch.nn.Parameter) -> bool:
+    return parameter.ndim < 2
+
+
 class Arena:
     """Makes the model's trained parameters views of `data` and their gradients views of `grad`,
-    both flat fp32: matrices first, which are decayed, then biases and norms, which are not."""
+    both flat fp32: the encoder's matrices, which are decayed, its biases and norms, which are not,
+    and the head's."""
 
-    def __init__(self, model: torch.nn.Module, learning_rate: float, weight_decay: float) -> None:
-        parameters = list(trainable(model).values())
-        matrices = [p for p in parameters if p.ndim >= 2]
-        vectors = [p for p in parameters if p.ndim < 2]
-        count = sum(p.numel() for p in parameters)
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        learning_rate: float,
+        weight_decay: float,
+        head_rate_ratio: float = 1.0,
+    ) -> None:
+        """`head_rate_ratio`: how many times faster than the rest the head learns."""
+        kinds = [
+            [p for name, p in trainable(model).items() if _is_head(name) == head and is_kind(p)]
+            for head in (False, True)
+            for is_kind in (_is_matrix, _is_vector)
+        ]
+        count = sum(p.numel() for kind in kinds for p in kind)
         self.data = torch.zeros(count)
         self.grad = torch.zeros(count)
         self._places: dict[int, slice] = {}
-        start = 0
-        for parameter in (*matrices, *vectors):
-            start = self._take_in(parameter, start)
-        decayed = sum(p.numel() for p in matrices)
-        bounds = ((0, decayed, weight_decay), (decayed, count, 0.0))
-        groups = [
-            {"params": [self._flat(first, last)], "weight_decay": decay}
-            for first, last, decay in bounds
-            if last > first
+        groups, first = [], 0
+        settings = [
+            (ratio, decay) for ratio in (1.0, head_rate_ratio) for decay in (weight_decay, 0.0)
         ]
+        for kind, (ratio, decay) in zip(kinds, settings, strict=True):
+            last = first
+            for parameter in kind:
+                last = self._take_in(parameter, last)
+            if kind:
+                flat = self._flat(first, last)
+                groups.append({"params": [flat], "weight_decay": decay, "rate_ratio": ratio})
+            first = last
         self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 
     def _take_in(self, parameter: torch.nn.Parameter, start: int) -> int:
@@ -58,7 +82,7 @@ class Arena:
         norm = torch.linalg.vector_norm(self.grad)
         self.grad.mul_((max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["rate_ratio"]
         self.optimizer.step()
         self.grad.zero_()
 

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0
 FULL = "full"  # the one method that trains the base itself
+# A new head beside pretrained weights: at their small rate it would still be learning at the end.
+FULL_HEAD_RATE_RATIO = 10.0
 SEED_STRIDE = 1_000_003  # a seed and an epoch give a random state of their own
 
 Say = Callable[[str], None]
@@ -71,7 +73,8 @@ class Training:
         say: Say,
     ) -> None:
         """`rows_of`: the training rows of an epoch, counted from 1; always as many."""
-        if settings.method != FULL:
+        is_full = settings.method == FULL
+        if not is_full:
             still_base(model.encoder)
         self._model = model
         self._rows_of = rows_of
@@ -79,7 +82,8 @@ class Training:
         self._settings = settings
         self._say = say
         weight_decay = settings.training.weight_decay
-        self._arena = Arena(model, settings.learning_rate, weight_decay)
+        ratio = FULL_HEAD_RATE_RATIO if is_full else 1.0
+        self._arena = Arena(model, settings.learning_rate, weight_decay, ratio)
         self._compute = Compute(model, self._arena, settings)
         self._best = self._arena.data.clone()
         self.epochs: list[Epoch] = []
