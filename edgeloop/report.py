@@ -17,6 +17,7 @@ from edgeloop import plots
 from edgeloop.errors import EdgeloopError, LedgerError
 from edgeloop.ledger import Ledger, RunEntry
 from edgeloop.records import Adapter, Certificate, Gate, Movement, Verdict
+from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import RECORD_NAME, write_atomic
 from edgeloop.show import percent
 
@@ -106,7 +107,9 @@ def _run(entry: RunEntry) -> str:
     try:
         adapter = Adapter.read(folder / "adapter" / RECORD_NAME)
         parts.append(_training(adapter))
-        parts.append(_certificate(Certificate.read(folder / "candidates" / RECORD_NAME)))
+        parts.append(_retention(folder / "retention" / RECORD_NAME))
+        if entry.result != "forgotten":  # such a model is not compressed
+            parts.append(_certificate(Certificate.read(folder / "candidates" / RECORD_NAME)))
     except EdgeloopError:
         parts.append("<p>Its folder is incomplete or was removed.</p>")
     return "".join(parts)
@@ -119,6 +122,28 @@ def _training(adapter: Adapter) -> str:
         f"{adapter.total_parameters:,} parameters trained ({share:.1%}) in {adapter.seconds:.0f} s."
         f"</p>{plots.training(adapter.epochs, adapter.best_epoch)}"
     )
+
+
+def _retention(path: Path) -> str:
+    """What the run's model forgot of what the previous one knew; nothing where it was not asked."""
+    if not path.exists():
+        return ""
+    record = RetentionRecord.read(path)
+    head = ("class", "rows", "before", "after", "lost", "gained", "verdict")
+    rows = [
+        (
+            c.label,
+            c.rows,
+            "" if c.before is None else c.before,
+            c.after,
+            c.lost,
+            c.gained,
+            "forgotten" if c.forgotten else "",
+        )
+        for c in record.classes
+    ]
+    said = html.escape("; ".join(record.reasons))
+    return f"<p>Retention: {record.verdict}. {said}.</p>{table(head, rows)}"
 
 
 def _certificate(certificate: Certificate) -> str:

@@ -9,6 +9,8 @@ import yaml
 from edgeloop.ledger import Ledger
 
 MEGABYTE = 1_000_000
+# Classes that a table of what was forgotten shows; --json has them all.
+RETENTION_ROWS = 10
 # The lists of a history document.
 EVENTS = ("runs", "deployments", "verdicts", "decisions")
 
@@ -47,7 +49,7 @@ def check(document: dict[str, Any]) -> str:
 def run_document(run: Any) -> dict[str, Any]:
     """What a run has come to, as far as it went."""
     document: dict[str, Any] = {"run": run.id, "folder": str(run.folder.root)}
-    for stage in ("dataset", "adapter", "merged", "certificate", "reference"):
+    for stage in ("dataset", "adapter", "merged", "retention", "certificate", "reference"):
         record = getattr(run, stage)
         if record is not None:
             document[stage] = record.model_dump(mode="json", exclude={"files", "inputs_digest"})
@@ -74,6 +76,8 @@ def run(document: dict[str, Any]) -> str:
             f"difference {parity['max_abs_difference']:.1e} (allowed {parity['tolerance']:.0e}) "
             f"on {parity['rows']} rows"
         )
+    if "retention" in document:
+        lines.append(retention(document["retention"]))
     if "certificate" in document:
         lines.append(certificate(document["certificate"]))
     if "reference" in document:
@@ -90,6 +94,29 @@ def run(document: dict[str, Any]) -> str:
                 f"deployed   no: {deployed[:12]} stays; `edgeloop retrain` gates a new one"
             )
     return "\n".join(lines)
+
+
+def retention(document: dict[str, Any]) -> str:
+    """What was forgotten: the reasons, and the classes whose answers changed as a table."""
+    word = "FORGOTTEN" if document["verdict"] == "forgotten" else document["verdict"]
+    lines = [f"retention  {word}", *(f"because    {reason}" for reason in document["reasons"])]
+    changed = [c for c in document["classes"] if c["lost"] or c["gained"]]
+    if not changed:
+        return "\n".join(lines)
+    rows = [
+        [
+            c["label"],
+            str(c["rows"]),
+            f"{c['before']:.3f}",
+            f"{c['after']:.3f}",
+            str(c["lost"]),
+            str(c["gained"]),
+            "FORGOTTEN" if c["forgotten"] else "",
+        ]
+        for c in sorted(changed, key=lambda c: c["gained"] - c["lost"])[:RETENTION_ROWS]
+    ]
+    head = ["class", "rows", "before", "after", "lost", "gained", ""]
+    return "\n".join([*lines, "", columns(head, rows), ""])
 
 
 def certificate(document: dict[str, Any]) -> str:
@@ -202,6 +229,8 @@ def retrained(document: dict[str, Any]) -> str:
             )
         lines += [f"gate       {reason}" for reason in gate["reasons"]]
         lines.append("promoted   yes" if gate["promoted"] else "promoted   no")
+    if "retention" in document:
+        lines.append(retention(document["retention"]))
     if document.get("infeasible"):
         lines.append(certificate(document["certificate"]))
     if document.get("deployed"):

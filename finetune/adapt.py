@@ -1,15 +1,17 @@
 """Dataset -> adapter: builds the model, trains it and saves what was trained."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from edgeloop.bundle import Bundle
 from edgeloop.errors import EdgeloopError
 from edgeloop.recipe import Recipe
 from edgeloop.records import Adapter, Dataset, FileEntry
-from edgeloop.rows import read_rows
+from edgeloop.rows import Row, read_rows
 from edgeloop.rundir import RECORD_NAME, RunDir, list_files
 from edgeloop.tasks import TASKS
 from finetune.base import Base
@@ -21,6 +23,7 @@ from finetune.methods.method import Method, save_tensors
 from finetune.methods.registry import METHODS
 from finetune.model import MODELS, TaskModel, task_settings
 from finetune.objectives import OBJECTIVES
+from finetune.retention.distill import soft_targets
 from finetune.split import digest_ratio
 from finetune.train import Say, best_epoch, fit
 
@@ -36,6 +39,7 @@ class Inputs:
     dataset: Dataset
     run: RunDir
     base: Base
+    teacher: Bundle | None = None  # the deployed model, where the recipe distils it
 
     @property
     def method(self) -> Method:
@@ -64,6 +68,17 @@ class Inputs:
         rows = read_rows(self.run.folder(DATASET), split)
         if most is not None:
             rows = sorted(rows, key=lambda row: digest_ratio(row.id))[:most]
+        return self._encode(rows, tokenizer)
+
+    def training_rows(self, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """The train split, with what the teacher says of it."""
+        rows = read_rows(self.run.folder(DATASET), "train")
+        encoded = self._encode(rows, tokenizer)
+        if self.teacher is None:
+            return encoded
+        return replace(encoded, soft=soft_targets(self.teacher, rows, self.dataset.labels))
+
+    def _encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
         task, max_tokens = self.recipe.task, self.recipe.serve.max_tokens
         return encode(rows, task, self.dataset.labels, tokenizer, max_tokens)
 
@@ -84,7 +99,7 @@ def train_adapter(inputs: Inputs, folder: Path, inputs_digest: str, progress: Sa
     total = sum(parameter.numel() for parameter in model.parameters())
     tokenizer = inputs.tokenizer(model.encoder.config)
     inputs.method.attach(model, recipe.finetune, inputs.base.name)
-    rows, validation = (inputs.encoded(tokenizer, split) for split in ("train", "validation"))
+    rows, validation = inputs.training_rows(tokenizer), inputs.encoded(tokenizer, "validation")
     trained = sum(parameter.numel() for parameter in trainable(model).values())
     progress(f"training {trained} of {total} parameters on {len(rows)} rows")
     epochs = fit(model, rows, validation, recipe.finetune, folder, progress)

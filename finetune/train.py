@@ -27,7 +27,7 @@ from finetune.checkpoint import (
     write_checkpoint,
 )
 from finetune.model import TaskModel
-from finetune.objectives import OBJECTIVES, distillation
+from finetune.objectives import OBJECTIVES, blended_loss
 
 logger = logging.getLogger(__name__)
 
@@ -178,11 +178,7 @@ def _step(job: Job, batch: Batch, where: str) -> float:
 
 def _loss(job: Job, batch: Batch) -> torch.Tensor:
     output = batch.output(job.model)
-    loss = OBJECTIVES[job.train.task].loss(output, batch)
-    if batch.soft is None:
-        return loss
-    weight = job.settings.retention.distillation_weight
-    return (1.0 - weight) * loss + weight * distillation(output, batch.soft)
+    return blended_loss(job.train.task, output, batch, job.settings.retention.distillation_weight)
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def make_bundle(
         model = OnnxModel(folder / MODEL, folder / TOKENIZER, max_tokens=64)
         lines = []
         for i, (text, label) in enumerate(sentences(12, seed=99)):
-            scores = softmax(model.score([text]).logits)[0]
+            scores = softmax(model.score([text])[0].logits)
             best = int(scores.argmax())
             lines.append(
                 GoldenRow(
