@@ -5,15 +5,16 @@ With `drop` the fall in accuracy on the suite and `bound` its upper confidence b
 (edgeloop.statistics.paired_drop):
 
     kept        bound <= max_drop
-    undecided   drop <= max_drop < bound, and the rows are too few: a model that loses as many
-                answers as it gains could not be shown to keep to max_drop on them either
+    undecided   drop <= max_drop < bound, and the rows are too few: with as many changed answers, a
+                model that has no drop would be called kept in fewer than POWER of all cases
     forgotten   anything else; the run stops
 
 Error rates. A model whose true drop is above max_drop is called kept with a probability of at most
 1 - confidence, at every number of rows. A model without any drop is stopped with a probability of
-at most 1 - power (0.2) where the suite has the rows that `rows_needed` asks for. With fewer rows no
-such promise can be made: undecided lets pass whatever is within max_drop on the rows themselves,
-which is about half of the models that are just at max_drop, and hardly any that is far above it.
+at most 1 - POWER where the rows are enough: of its changed answers each is lost or gained with
+probability 1/2, whatever their number. With fewer rows no such promise can be made: undecided lets
+pass whatever is within max_drop on the rows themselves, which is about half of the models that are
+just at max_drop, and hardly any that is far above it.
 That a class fell is said by an exact one-sided McNemar test, with Holm's correction over classes:
 where no class fell, any is named with a probability of at most 1 - confidence.
 """
@@ -23,12 +24,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from edgeloop.records import PairedDrop
 from edgeloop.records_retention import ClassRetention, RetentionVerdict
 from edgeloop.statistics import drop_upper_bound, paired_drop, paired_superiority_p, rows_needed
 
 Right = NDArray[np.bool_]
+POWER = 0.8
 CLASSES_SAID = 5
 
 
@@ -67,7 +70,7 @@ def judge(
     verdict, needed = decide(drop, max_drop)
     reasons = [_overall(drop, verdict, max_drop)]
     if needed is not None:
-        reasons.append(f"{needed} rows needed to tell, the suite has {drop.rows}")
+        reasons.append(f"about {needed} rows needed to tell, the suite has {drop.rows}")
     named = _named(found, fell=verdict == "forgotten")
     if named:
         reasons.append(named)
@@ -85,13 +88,14 @@ def decide(drop: PairedDrop, max_drop: float) -> tuple[RetentionVerdict, int | N
 
 
 def _missing(drop: PairedDrop, max_drop: float) -> int | None:
-    """Rows that it takes; None where these are enough: with the same number of changed answers, as
-    many gained as lost, the bound would keep to max_drop."""
+    """About how many rows it takes; None where these are enough: the losses that a model without a
+    drop has at most in POWER of all cases keep the bound to max_drop."""
     changed = drop.lost + drop.gained
-    even = drop_upper_bound(changed // 2, changed - changed // 2, drop.rows, drop.confidence)
-    if even <= max_drop:
+    lost = int(stats.binom.ppf(POWER, changed, 0.5)) if changed else 0
+    if drop_upper_bound(lost, changed - lost, drop.rows, drop.confidence) <= max_drop:
         return None
-    return max(rows_needed(changed / drop.rows, max_drop, drop.confidence), drop.rows + 1)
+    asked = rows_needed(changed / drop.rows, max_drop, drop.confidence, POWER)
+    return max(asked, drop.rows + 1)
 
 
 def by_class(

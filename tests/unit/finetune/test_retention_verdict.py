@@ -1,5 +1,7 @@
 """Kept, undecided or forgotten: the rule, and that its stated error rates hold."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgeloop.records import PairedDrop
-from edgeloop.statistics import drop_upper_bound, rows_needed
-from finetune.retention.verdict import by_class, decide, judge
+from edgeloop.statistics import drop_upper_bound
+from finetune.retention.verdict import POWER, by_class, decide, judge
 
 CONFIDENCE = 0.95
 BOUNDS: dict[tuple[int, int, int], float] = {}
@@ -44,8 +46,10 @@ def outcomes(
     """The share of each verdict where the true rates are these."""
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(rows, [lost, gained, 1.0 - lost - gained], size=draws)
-    found = [decide(drop(int(b), int(c), rows), max_drop)[0] for b, c, _ in counts]
-    return {verdict: found.count(verdict) / draws for verdict in set(found)}
+    found: Counter[str] = Counter()
+    for (lost_rows, gained_rows), times in Counter((int(b), int(c)) for b, c, _ in counts).items():
+        found[decide(drop(lost_rows, gained_rows, rows), max_drop)[0]] += times
+    return {verdict: times / draws for verdict, times in found.items()}
 
 
 # -- the rule ----------------------------------------------------------------------------------
@@ -63,7 +67,7 @@ def test_too_few_rows_are_undecided_and_pass_and_the_missing_ones_are_named() ->
     found = judge(before, after, [("a",)] * 128, 0.02, CONFIDENCE)
     assert (found.verdict, found.passed) == ("undecided", True)
     assert found.rows_needed == 149  # 0.98 ** 149 < 0.05
-    assert found.reasons[1] == "149 rows needed to tell, the suite has 128"
+    assert found.reasons[1] == "about 149 rows needed to tell, the suite has 128"
 
 
 def test_few_rows_fail_where_more_than_allowed_is_lost_on_them() -> None:
@@ -119,7 +123,7 @@ def test_without_rows_nothing_is_compared() -> None:
     assert judge(none, none, [], 0.02, CONFIDENCE).verdict == "not compared"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     counts=st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(1, 300)),
     max_drop=st.sampled_from([0.005, 0.02, 0.1, 1.0]),
@@ -135,6 +139,8 @@ def test_what_holds_for_all_counts(counts: tuple[int, int, int], max_drop: float
         assert lost > gained, "a model that gained as much as it lost forgot nothing"
     if verdict == "undecided":
         assert needed is not None
+    if verdict == "kept":
+        assert needed is None
     assert needed is None or needed > found.rows
 
 
@@ -153,31 +159,33 @@ def test_the_classes_add_up(rows: list[tuple[bool, bool, str]]) -> None:
 # -- the error rates ---------------------------------------------------------------------------
 
 # Four standard errors of a share of 5% in so many draws.
-DRAWS, SLACK = 3000, 0.016
+DRAWS, SLACK = 1000, 0.028
 
 
-@pytest.mark.parametrize("rows", [60, 150, 400, 900])
-@pytest.mark.parametrize("gained", [0.0, 0.03])
+@pytest.mark.parametrize(("rows", "gained"), [(60, 0.0), (400, 0.0), (60, 0.01)])
 def test_a_drop_above_what_is_allowed_is_rarely_called_kept(rows: int, gained: float) -> None:
     found = outcomes(gained + 0.0501, gained, rows, 0.05, DRAWS, seed=rows)
     assert found.get("kept", 0.0) <= 1.0 - CONFIDENCE + SLACK
 
 
-@pytest.mark.parametrize("changed", [0.01, 0.04, 0.1])
-@pytest.mark.parametrize("max_drop", [0.03, 0.05])
+@pytest.mark.parametrize(("changed", "rows"), [(3, 120), (9, 200), (16, 300)])
 def test_a_model_without_a_drop_is_rarely_stopped_where_the_rows_are_enough(
-    changed: float, max_drop: float
+    changed: int, rows: int
 ) -> None:
-    rows = rows_needed(changed, max_drop, CONFIDENCE)
-    found = outcomes(changed / 2, changed / 2, rows, max_drop, DRAWS, seed=1)
-    assert found.get("forgotten", 0.0) <= 0.2 + 2 * SLACK
+    rng = np.random.default_rng(1)
+    stopped = enough = 0
+    for lost, times in Counter(rng.binomial(changed, 0.5, size=DRAWS).tolist()).items():
+        verdict, needed = decide(drop(lost, changed - lost, rows), 0.05)
+        enough += times * (needed is None)
+        stopped += times * (verdict == "forgotten")
+    assert enough == DRAWS
+    assert stopped / DRAWS <= 1.0 - POWER + 2 * SLACK
 
 
-@pytest.mark.parametrize("rows", [40, 128])
-def test_few_rows_let_half_pass_at_the_limit_and_hardly_any_far_above_it(rows: int) -> None:
-    at_limit = outcomes(0.05, 0.0, rows, 0.05, DRAWS, seed=2)
-    assert 0.4 <= at_limit["forgotten"] <= 0.65
-    far_above = outcomes(0.2, 0.0, rows, 0.05, DRAWS, seed=3)
+def test_few_rows_let_half_pass_at_the_limit_and_hardly_any_far_above_it() -> None:
+    at_limit = outcomes(0.05, 0.0, 50, 0.05, DRAWS, seed=2)
+    assert 0.3 <= at_limit["forgotten"] <= 0.6
+    far_above = outcomes(0.2, 0.0, 50, 0.05, DRAWS, seed=3)
     assert far_above["forgotten"] >= 0.97
 
 
@@ -185,7 +193,7 @@ def test_a_class_is_rarely_called_forgotten_where_none_is() -> None:
     rng = np.random.default_rng(4)
     classes = [(label,) for label in "abcdefgh" for _ in range(25)]
     named = 0
-    for _ in range(1500):
+    for _ in range(400):
         before, after = rng.random((2, len(classes))) < 0.8
         named += any(c.forgotten for c in by_class(before, after, classes, CONFIDENCE))
-    assert named / 1500 <= 1.0 - CONFIDENCE
+    assert named / 400 <= 1.0 - CONFIDENCE
