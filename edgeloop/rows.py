@@ -35,8 +35,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`key` is the group or time that the split needs, `where` the file and line; neither is
-    written to a split."""
+    """`key` is what the split goes by where that is not the id: a group, a time, or the digest that
+    a made id began with. `where` is the file and line; neither is written to a split."""
 
     id: str
     text: str
@@ -97,9 +97,10 @@ def read_rows(folder: Path, split: str) -> list[Row]:
     try:
         # Not splitlines(): a text may hold U+2028, which JSON leaves as it is.
         return [parse_row(json.loads(line)) for line in path.read_bytes().split(b"\n") if line]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise DatasetError(
-            f"{path}: the rows cannot be read ({problem!r}); delete the dataset folder and run again"
+            f"{path}: the rows cannot be read ({problem!r}); delete the dataset folder and run "
+            "again"
         ) from None
 
 

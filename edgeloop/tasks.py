@@ -81,7 +81,8 @@ class TextClassification:
         return tuple(labels)
 
     def probabilities(self, output: RowOutput, labels: Sequence[str]) -> NDArray[np.float64]:
-        return softmax(output.logits[None])[0]
+        probabilities: NDArray[np.float64] = softmax(output.logits[None])[0]
+        return probabilities
 
     def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
         probabilities = self.probabilities(output, labels)
@@ -102,13 +103,11 @@ class MultiLabelClassification(TextClassification):
     def probabilities(self, output: RowOutput, labels: Sequence[str]) -> NDArray[np.float64]:
         """Each label's probability and that of none of them, scaled to sum to 1."""
         each = sigmoid(output.logits)
-        values = np.append(each, np.prod(1.0 - each))
-        scaled: NDArray[np.float64] = values / values.sum()
-        return scaled
+        return _scaled(np.append(each, np.prod(1.0 - each)))
 
     def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
         each = sigmoid(output.logits)
-        chosen = np.flatnonzero(each >= MULTI_LABEL_THRESHOLD)
+        chosen = [i for i, value in enumerate(each) if value >= MULTI_LABEL_THRESHOLD]
         return Answer(
             labels=tuple(labels[i] for i in chosen),
             scores=tuple(each[chosen].tolist()),
@@ -137,12 +136,10 @@ class TokenClassification:
         at the most entity-like token, scaled to sum to 1."""
         real = [i for i, (start, end) in enumerate(output.offsets) if end > start]
         if not real or not labels:
-            return np.eye(1, len(labels) + 1, dtype=np.float64)[0]
+            return np.array([1.0, *[0.0] * len(labels)])
         tokens = softmax(output.logits[real])  # (tokens, tags)
         types = (tokens[:, 1::2] + tokens[:, 2::2]).max(axis=0)  # (labels,)
-        values = np.concatenate([[tokens[:, 0].min()], types])
-        scaled: NDArray[np.float64] = values / values.sum()
-        return scaled
+        return _scaled(np.concatenate([[tokens[:, 0].min()], types]))
 
     def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
         if not output.offsets:
@@ -202,6 +199,12 @@ class TextEmbedding:
 
     def truth(self, row: Row) -> Answer:
         return Answer()
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """To a sum of 1."""
+    scaled: NDArray[np.float64] = values / values.sum()
+    return scaled
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -106,7 +106,8 @@ def load_merged(folder: Path, task: str, labels: Sequence[str]) -> TaskModel:
     encoder = load_encoder(folder, load_config(folder), torch.float32)
     model = MODELS[task](encoder, TASKS[task].width(labels))
     model.set_folded_head(_read_head(folder, task))
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _read_head(folder: Path, task: str) -> dict[str, torch.Tensor]:

@@ -18,7 +18,8 @@ Head = dict[str, torch.Tensor]
 
 
 class TaskModel(torch.nn.Module):  # type: ignore[misc]
-    """input_ids, attention_mask and, for pairs, token_type_ids (batch, seq) -> the task's output."""
+    """input_ids, attention_mask and, for pairs, token_type_ids (batch, seq) -> the task's
+    output."""
 
     def __init__(self, encoder: torch.nn.Module, width: int) -> None:
         """`width`: the last dimension of the output of the head."""
@@ -63,13 +64,11 @@ class TaskModel(torch.nn.Module):  # type: ignore[misc]
         return self.answer(self.states(input_ids, attention_mask, token_type_ids), attention_mask)
 
     def folded_head(self) -> Head:
-        """The head as it ships: weight (width, hidden), bias (width,); empty where there is none."""
+        """The head as it ships: weight (width, hidden), bias (width,); empty without one."""
         if self.head is None:
             return {}
-        return {
-            "weight": self.head.weight.detach().clone(),
-            "bias": self.head.bias.detach().clone(),
-        }
+        weight, bias = self.head.weight.detach(), self.head.bias.detach()
+        return {"weight": weight.clone(), "bias": bias.clone()}
 
     def set_folded_head(self, head: Mapping[str, torch.Tensor]) -> None:
         """Put such a head back."""

@@ -49,7 +49,7 @@ class SingleLabel:
 
     def metric(self, answered: Answered) -> float:
         right = [output.argmax(dim=-1) == batch.targets for batch, output in answered]
-        return float(torch.cat(right).double().mean())
+        return float(torch.cat(right).double().mean().item())
 
 
 class MultiLabel:
@@ -120,7 +120,7 @@ class InBatchNegatives:
         for block in pairs.split(RETRIEVAL_BLOCK_ROWS, dim=1):
             anchors = torch.stack([vectors[int(a)] for a in block[0]])
             hits += int((documents[(anchors @ candidates.T).argmax(dim=-1)] == block[1]).sum())
-        return hits / pairs.shape[1]
+        return hits / int(pairs.shape[1])
 
 
 def f1(both: int, said: int, meant: int) -> float:

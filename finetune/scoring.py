@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from edgeloop.rows import TextInput
 from edgeloop.runtime import RowOutput
-from finetune.batches import Batch, Encoded, make_batch
+from finetune.batches import Batch, Encoded, Sequences, make_batch
 from finetune.encode import tokenize
 from finetune.encoder import load_config, load_encoder, quiet_transformers
 from finetune.merged import load_merged
@@ -46,9 +46,7 @@ def score(
     place of the logits."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     sequences = tokenize(inputs, tokenizer, max_tokens)
-    encoded = Encoded(
-        "text-embedding", sequences, [[i] for i in range(len(inputs))], [[0]] * len(inputs)
-    )
+    encoded = unlabelled(sequences)
     order = sorted(range(len(inputs)), key=encoded.tokens)
     found: dict[int, RowOutput] = {}
     model.eval()
@@ -59,6 +57,12 @@ def score(
             for i, (logits, embedding) in zip(chosen, rows, strict=True):
                 found[i] = RowOutput(logits, embedding, sequences.offsets[i])
     return [found[i] for i in range(len(inputs))]
+
+
+def unlabelled(sequences: Sequences) -> Encoded:
+    """Rows of one sequence each, with nothing to learn."""
+    every = [[i] for i in range(len(sequences))]
+    return Encoded("text-embedding", sequences, every, every)
 
 
 def _rows(

@@ -49,6 +49,7 @@ def prepare(
     """
     sources = _sources(recipe)
     depends_on = {
+        "task": recipe.task,
         "data": recipe.data.model_dump(mode="json", exclude={"files"}),
         "files": [(split, entry.sha256) for split, entry in sources],
         "extra": [asdict(row) for row in extra],
@@ -56,9 +57,9 @@ def prepare(
     }
 
     def work(folder: Path, inputs_digest: str) -> Dataset:
-        rows = load(recipe.data)
+        rows = load(recipe)
         if extra:
-            rows = add_extra(rows, extra)
+            rows = add_extra(rows, extra, recipe.task)
         if recipe.finetune.retention.replay_ratio > 0.0:
             rows = add_replay(rows, recipe, previous)
         for name, split in rows.splits.items():

@@ -167,7 +167,7 @@ def _step(job: Job, batch: Batch, where: str) -> float:
     """One update; returns the batch's mean loss."""
     job.optimizer.zero_grad()
     loss = _loss(job, batch)
-    value = loss.item()
+    value = float(loss.item())
     _check_finite(value, where, job.settings)
     loss.backward()
     parameters = trainable(job.model).values()

@@ -5,7 +5,6 @@ that may be replayed to keep it from that. No row is both, and none of either is
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from edgeloop.recipe import Recipe
 from edgeloop.rows import Row, Span, TextInput
 from edgeloop.runtime import RowOutput
 from edgeloop.tasks import OUTSIDE, TASKS, is_right
-from finetune.data import Problems, read_rows
+from finetune.data import Problems, Wanted, read_files
 from finetune.dataset import normalised
 from finetune.retention.previous import comparable, training_rows
 from finetune.split import digest_ratio
@@ -84,11 +83,11 @@ def divided_files(recipe: Recipe) -> tuple[list[Row], list[Row]]:
 
 def read_retention_files(recipe: Recipe) -> list[Row]:
     """The rows of retention.files. Raises DatasetError with all problems."""
-    paths: tuple[Path, ...] = recipe.finetune.retention.files
     problems = Problems()
-    rows = read_rows(paths, recipe.data.columns, None, problems)
+    wanted = Wanted.of(recipe.data, recipe.task)
+    rows = read_files(recipe.finetune.retention.files, wanted, problems)
     problems.raise_if_any()
-    return [Row(row.id, row.text, (row.label,), where=row.where) for row in rows]
+    return rows
 
 
 def golden_rows(recipe: Recipe, previous: Bundle | None) -> list[Row]:

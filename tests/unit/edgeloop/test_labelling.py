@@ -7,7 +7,7 @@ import pytest
 from edgeloop.errors import DatasetError
 from edgeloop.labelling import store_sample
 from edgeloop.ledger import Ledger, open_ledger
-from edgeloop.recipe import Data, Recipe
+from edgeloop.recipe import Columns, Data, Recipe, TaskName
 
 
 @pytest.fixture
@@ -49,3 +49,40 @@ def test_an_id_of_another_text_is_named(ledger: Ledger, recipe: Recipe, tmp_path
     with pytest.raises(DatasetError, match=r"answers\.csv:2: the ledger knows id '1' with another"):
         store_sample(ledger, recipe, answers(tmp_path, "1,changed,x", "2,b,y"), 10, 0)
     assert [row.id for row in ledger.labels("m")[0]] == ["1"]
+
+
+def test_several_labels_are_stored_sorted_and_divided_by_bars(
+    ledger: Ledger, recipe: Recipe, tmp_path: Path
+) -> None:
+    data = recipe.data.model_copy(update={"label_separator": ";"})
+    several = recipe.model_copy(update={"task": "multi-label-classification", "data": data})
+    store_sample(ledger, several, answers(tmp_path, "1,a,y; x", "2,b,"), 10, 0)
+    assert sorted(row.label for row in ledger.labels("m")[0]) == ["", "x|y"]
+
+
+@pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
+def test_rows_that_a_label_cannot_say_are_refused(
+    ledger: Ledger, recipe: Recipe, tmp_path: Path, task: TaskName
+) -> None:
+    other = recipe.model_copy(update={"task": task})
+    with pytest.raises(DatasetError, match=f"no row of {task}"):
+        store_sample(ledger, other, answers(tmp_path, "1,a,x"), 10, 0)
+
+
+def test_pairs_of_texts_are_refused(ledger: Ledger, recipe: Recipe, tmp_path: Path) -> None:
+    data = recipe.data.model_copy(update={"columns": Columns(text_pair="label")})
+    with pytest.raises(DatasetError, match="the recipe's rows are pairs of texts"):
+        store_sample(
+            ledger, recipe.model_copy(update={"data": data}), answers(tmp_path, "1,a,x"), 10, 0
+        )
+
+
+def test_a_guessed_encoding_is_logged(
+    ledger: Ledger, recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "Meine Lieferung kam nicht an; bitte prüfen und zurückrufen. Größe und Maß stimmen"
+    path = answers(tmp_path, f"1,{text},x")
+    path.write_bytes(path.read_text().encode("cp1252"))
+    store_sample(ledger, recipe, path, 10, 0)
+    assert [row.text for row in ledger.labels("m")[0]] == [text]
+    assert f"{path}: not UTF-8, read as cp1252" in caplog.text

@@ -1,13 +1,16 @@
 """Loading a recipe's rows: the checks across rows and splits, and the audit."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 
 from edgeloop.errors import DatasetError
-from edgeloop.recipe import Data, Recipe, Split, SplitFiles
-from finetune.dataset import audit, load
+from edgeloop.recipe import Columns, Data, Recipe, Split, SplitFiles, TaskName
+from finetune.dataset import Rows, audit, source_files
+from finetune.dataset import load as load_recipe_rows
 
 
 def write(path: Path, rows: list[str], header: str = "id,text,label") -> Path:
@@ -28,17 +31,28 @@ def split_files(tmp_path: Path, **rows: list[str]) -> Data:
     return Data(files=SplitFiles(**files))
 
 
-def complaint(data: Data) -> str:
+def recipe_of(data: Data, task: TaskName = "text-classification") -> Recipe:
+    return Recipe(name="x", base="x", task=task, data=data)
+
+
+def load(data: Data, task: TaskName = "text-classification") -> Rows:
+    return load_recipe_rows(recipe_of(data, task))
+
+
+def complaint(data: Data, task: TaskName = "text-classification") -> str:
     with pytest.raises(DatasetError) as raised:
-        load(data)
+        load(data, task)
     return str(raised.value)
 
 
 def test_the_audit_counts_rows_per_split_and_label(tmp_path: Path) -> None:
-    data = one_file(tmp_path, labelled("a", 20) + labelled("b", 10))
-    found = audit(Recipe(name="x", base="x", data=data))
-    assert found.rows == {"train": 24, "validation": 3, "reference": 3, "test": 3}
-    assert found.labels["train"] == {"a": 16, "b": 8}
+    data = one_file(tmp_path, labelled("a", 200) + labelled("b", 100))
+    found = audit(recipe_of(data))
+    assert sum(found.rows[name] for name in ("train", "validation", "test")) == 300
+    assert found.rows["reference"] == found.rows["test"]
+    for name in found.rows:
+        assert sum(found.labels[name].values()) == found.rows[name]
+        assert set(found.labels[name]) == {"a", "b"}
     assert found.reference_is_test
     assert found.warnings == ()
 
@@ -91,7 +105,7 @@ def test_a_label_that_train_lacks(tmp_path: Path) -> None:
 
 
 def test_a_split_without_rows(tmp_path: Path) -> None:
-    rows = labelled("a", 2) + labelled("b", 2)
+    rows = labelled("a", 2) + labelled("b", 2)  # too few for validation and test
     assert "test: the split has no rows" in complaint(
         one_file(tmp_path, rows, train=0.98, validation=0.01, test=0.01)
     )
@@ -135,3 +149,112 @@ def test_the_example_is_sound(recwarn: pytest.WarningsRecorder) -> None:
     rows = load(Data(files=SplitFiles(**files)))
     assert rows.warnings == ()
     assert len({row.label for row in rows.splits["train"]}) >= 12
+
+
+def documents(tmp_path: Path, rows: list[dict[str, Any]], **data: Any) -> Data:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Data(files=(path,), **data)
+
+
+def test_several_labels_are_each_counted(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": ["a", "b"][: i % 3]} for i in range(90)]
+    found = audit(recipe_of(documents(tmp_path, rows), "multi-label-classification"))
+    train = found.labels["train"]
+    assert found.rows["train"] > train["a"] > train["b"] > 0
+    assert set(train) == {"a", "b"}
+
+
+def test_of_several_labels_one_needs_two_rows(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": [f"label {i}"]} for i in range(40)]
+    said = complaint(documents(tmp_path, rows), "multi-label-classification")
+    assert "no label has two rows, here or in any other row" in said
+    assert "not in train" not in said
+    rows += [{"text": f"more {i}", "label": ["label 0"]} for i in range(40)]
+    splits = load(documents(tmp_path, rows), "multi-label-classification").splits
+    assert len({label for row in splits["train"] for label in row.labels}) == 40
+
+
+def test_spans_are_counted_by_type(tmp_path: Path) -> None:
+    span = {"start": 3, "end": 5, "label": "time"}
+    rows: list[dict[str, Any]] = [
+        {"text": f"at {i:02d}", "spans": [span] * (i % 2)} for i in range(80)
+    ]
+    found = audit(recipe_of(documents(tmp_path, rows), "token-classification"))
+    assert set(found.labels["train"]) == {"time"}
+    assert 0 < found.labels["train"]["time"] < found.rows["train"]
+
+
+def test_a_tagger_needs_a_span_to_train_on(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "spans": []} for i in range(40)]
+    said = complaint(documents(tmp_path, rows), "token-classification")
+    assert "neither this row nor any other of train has a span; mark at least one" in said
+
+
+def test_an_entity_that_train_lacks(tmp_path: Path) -> None:
+    files: dict[str, tuple[Path, ...]] = {}
+    for name, kind in (("train", "a"), ("validation", "a"), ("test", "b")):
+        path = tmp_path / f"{name}.csv"
+        spans = json.dumps([{"start": 0, "end": 4, "label": kind}]).replace('"', '""')
+        path.write_text(f'text,spans\ntext {name},"{spans}"\n')
+        files[name] = (path,)
+    said = complaint(Data(files=SplitFiles(**files)), "token-classification")
+    assert said.startswith(f"{tmp_path}/test.csv:2: label 'b' is in test but not in train")
+
+
+def test_pairs_need_no_labels(tmp_path: Path) -> None:
+    rows = [{"text": f"question {i}", "positive": f"answer {i}"} for i in range(60)]
+    found = audit(recipe_of(documents(tmp_path, rows), "text-embedding"))
+    assert sum(found.rows[name] for name in ("train", "validation", "test")) == 60
+    assert found.labels["train"] == {}
+    assert found.warnings == ()
+
+
+def test_a_text_with_another_second_text_is_no_repetition(tmp_path: Path) -> None:
+    rows = [
+        {"text": "yes", "slot": f"slot {i}", "spans": [{"start": 0, "end": 3, "label": "yes"}]}
+        for i in range(60)
+    ]
+    data = documents(tmp_path, rows, columns=Columns(text_pair="slot"))
+    assert load(data, "token-classification").warnings == ()
+    repeated = documents(tmp_path, rows + rows[:5], columns=Columns(text_pair="slot"))
+    warnings = load(repeated, "token-classification").warnings
+    assert sum(int(w.partition(": ")[2].partition(" ")[0]) for w in warnings) >= 5
+    assert not any("share" in warning for warning in warnings if "test" not in warning)
+
+
+def test_rows_that_are_added_move_none(tmp_path: Path) -> None:
+    old = labelled("a", 60) + labelled("b", 60)
+
+    def places(rows: list[str]) -> dict[str, str]:
+        splits = load(one_file(tmp_path, rows)).splits
+        return {row.id: n for n in ("train", "validation", "test") for row in splits[n]}
+
+    before, after = places(old), places([*labelled("b", 20, 60), *old, *labelled("c", 20)])
+    assert before.items() <= after.items()
+
+
+def test_a_guessed_encoding_is_among_the_warnings(tmp_path: Path) -> None:
+    rows = [f"a{i},prüfen größe maß {i},a" for i in range(30)] + labelled("b", 30)
+    data = one_file(tmp_path, rows)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(path.read_text().encode("cp1252"))
+    assert load(data).warnings == (f"{path}: not UTF-8, read as cp1252; set data.encoding",)
+
+
+def test_a_dataset_folder_is_all_its_files(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"text {i}" for i in range(40)], "label": ["a", "b"] * 20})
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    name = "data-00000-of-00001.arrow"
+    with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
+        out.write_table(table)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    (folder / "dataset_info.json").write_text('{"features": {}}')
+    data = Data(files=(folder,))
+    assert [path.name for _, path in source_files(data)] == [
+        name,
+        "dataset_info.json",
+        "state.json",
+    ]
+    assert sum(len(rows) for rows in load(data).splits.values()) > 40

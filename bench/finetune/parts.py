@@ -1,0 +1,128 @@
+"""The parts of the benchmark. Each returns plain values, which __main__ keeps and prints."""
+
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.finetune import data
+from bench.finetune.sides import take_turns, train
+from edgeloop.recipe_finetune import LEARNING_RATES
+
+EPOCHS, BATCH_ROWS = 10, 16
+# Where a method wants more than its default, found on the validation rows alone.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lora + DoRA": {"method": "lora", "lora": {"use_dora": True}},
+    "lora + rsLoRA": {"method": "lora", "lora": {"use_rslora": True}},
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the data lies, and how much of it is used."""
+
+    data: Path
+    quick: bool
+
+    def banking(self, folder: Path) -> Path:
+        """banking77's three files."""
+        rows = (2000, 500) if self.quick else (None, None)
+        return data.banking77(self.data, folder, *rows)
+
+    @property
+    def epochs(self) -> int:
+        """Fewer where it is to be quick."""
+        return 2 if self.quick else EPOCHS
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Three, or one where it is to be quick."""
+        return (0,) if self.quick else (0, 1, 2)
+
+
+def training(setting: Setting, seed: int = 0, **other: Any) -> dict[str, Any]:
+    """finetune.training of all parts."""
+    return {
+        "num_train_epochs": setting.epochs,
+        "per_device_train_batch_size": BATCH_ROWS,
+        "early_stopping_patience": setting.epochs,
+        "seed": seed,
+        **other,
+    }
+
+
+def accuracy(setting: Setting) -> dict[str, Any]:
+    """LoRA and full fine-tuning on banking77, one run per seed."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = setting.banking(Path(scratch))
+        for method in ("lora", "full"):
+            runs = [
+                train(
+                    data.recipe(
+                        folder,
+                        "text-classification",
+                        {"method": method, "training": training(setting, seed)},
+                    )
+                )
+                for seed in setting.seeds
+            ]
+            found[method] = runs
+    return found
+
+
+def methods(setting: Setting) -> dict[str, Any]:
+    """Every method, trained for real on banking77, one seed."""
+    found: dict[str, Any] = {}
+    wanted = {name: {"method": name} for name in LEARNING_RATES} | VARIANTS
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = setting.banking(Path(scratch))
+        for name, finetune in wanted.items():
+            recipe = data.recipe(
+                folder, "text-classification", {**finetune, "training": training(setting)}
+            )
+            found[name] = train(recipe)
+    return found
+
+
+def tagging(setting: Setting) -> dict[str, Any]:
+    """restaurant8k with the requested slots as the second text, LoRA."""
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = 1500 if setting.quick else None
+        folder = data.restaurant8k(setting.data, Path(scratch), rows)
+        finetune = {"method": "lora", "training": training(setting)}
+        return train(data.recipe(folder, "token-classification", finetune))
+
+
+def speed(setting: Setting) -> dict[str, Any]:
+    """edgeloop and Trainer + PEFT in turns: same rows, batch size, epochs, learning rate, seed."""
+    epochs, rate = (1 if setting.quick else 5), LEARNING_RATES["lora"]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = setting.banking(Path(scratch))
+        path = Path(scratch) / "recipe.json"
+        wanted = training(setting, num_train_epochs=epochs, learning_rate=rate)
+        recipe = data.recipe(
+            folder, "text-classification", {"method": "lora", "training": wanted}
+        )
+        path.write_text(json.dumps(recipe), encoding="utf-8")
+        peer = ["bench.finetune.peer", str(folder), "--epochs", str(epochs), "--seed", "0"]
+        peer += ["--batch-rows", str(BATCH_ROWS), "--learning-rate", str(rate)]
+        ours, theirs = take_turns([["bench.finetune.ours", str(path), "--paced"], peer])
+    pairs = zip(theirs["epoch_seconds"], ours["epoch_seconds"], strict=True)
+    return {
+        "ours": ours,
+        "trainer": theirs,
+        "speedup": statistics.median(b / a for b, a in pairs),
+        "memory_ratio": ours["rss_bytes"] / theirs["rss_bytes"],
+    }
+
+
+PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
+    "speed": speed,
+    "accuracy": accuracy,
+    "methods": methods,
+    "tagging": tagging,
+}
