@@ -4,7 +4,8 @@
 
 Every stage is a folder of the run with its record; a stage whose record matches its inputs is
 skipped, so that a run that was killed goes on where it stopped. A budget that nothing kept to is
-measured anew. A model that has forgotten too much of what the deployed one knew is not compressed. One process at a time works in a run folder. Command: `edgeloop run`.
+measured anew. A model that has forgotten too much of what the deployed one knew is not compressed.
+One process at a time works in a run folder. Command: `edgeloop run`.
 """
 
 import json
@@ -163,8 +164,8 @@ def run_loop(
     is the deployed model, which must not be forgotten. `on_start` is called once the rows are read
     and good, before the model is trained.
 
-    Stops where the new model has forgotten too much (`Run.forgotten`) and after the candidates where
-    none keeps to the budget (`Run.infeasible`).
+    Stops where the new model has forgotten too much (`Run.forgotten`), and after the candidates
+    where none keeps to the budget (`Run.infeasible`).
     Raises EdgeloopError where another process works in the run folder, and its subclasses of the
     stage that failed; what was complete stays complete.
     """
