@@ -152,12 +152,12 @@ def blended_loss(task: str, output: torch.Tensor, batch: Batch, weight: float) -
     return loss + weight * is_soft.double().mean().float() * difference
 
 
-def _divergence(output: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+def distillation(output: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
     """Kullback-Leibler divergence from the teacher's probabilities, both (rows, classes)."""
     return kl_div(log_softmax(output, dim=-1), soft, reduction="batchmean")
 
 
-def _divergence_per_class(output: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+def distillation_per_class(output: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
     """The same per class, each on or off, summed over the classes: binary cross-entropy less the
     teacher's own entropy."""
     each = binary_cross_entropy_with_logits(output, soft, reduction="none")
@@ -166,6 +166,6 @@ def _divergence_per_class(output: torch.Tensor, soft: torch.Tensor) -> torch.Ten
 
 
 DISTILLATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "text-classification": _divergence,
-    "multi-label-classification": _divergence_per_class,
+    "text-classification": distillation,
+    "multi-label-classification": distillation_per_class,
 }
