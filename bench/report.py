@@ -49,9 +49,7 @@ def finish(
     name: str, sections: Sequence[str], packages: Sequence[str], figures: Mapping[str, object]
 ) -> None:
     """Rewrite results/NAME.md, print it, and end with one line of JSON."""
-    head = (
-        f"# bench.{name}\n\n{datetime.now(UTC):%Y-%m-%d}. {machine()}. {versions(packages)}.\n"
-    )
+    head = f"# bench.{name}\n\n{datetime.now(UTC):%Y-%m-%d}. {machine()}. {versions(packages)}.\n"
     text = head + "\n" + "\n\n".join(sections) + "\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")

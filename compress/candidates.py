@@ -5,39 +5,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from compress.outliers import Feed, tame_outliers
+from edgeloop.runtime import Encoded
 
 FLOAT = int(onnx.TensorProto.FLOAT)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The exported model, and token ids of training rows to calibrate on."""
+    """The exported model, and encoded training rows to calibrate on, each a batch of its own."""
 
     model: Path
-    calibration: Sequence[Sequence[int]]
+    calibration: Sequence[Encoded]
 
     def feeds(self, model: onnx.ModelProto) -> list[Feed]:
         """The calibration rows as the model's inputs, one at a time."""
         names = {value.name for value in model.graph.input}
         return [
-            {name: value for name, value in _inputs(ids).items() if name in names}
-            for ids in self.calibration
+            {name: values for name, values in encoded.feed().items() if name in names}
+            for encoded in self.calibration
         ]
-
-
-def _inputs(ids: Sequence[int]) -> dict[str, np.ndarray]:
-    row = np.array([ids], dtype=np.int64)
-    return {
-        "input_ids": row,
-        "attention_mask": np.ones_like(row),
-        "token_type_ids": np.zeros_like(row),
-    }
 
 
 def _keep_fp32(source: Source, target: Path) -> None:

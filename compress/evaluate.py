@@ -15,9 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.answers import unpack
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import EngineError
 from edgeloop.records import Measurement
+from edgeloop.rows import TextInput
+from edgeloop.runtime import RowOutput
 from edgeloop.statistics import quantile_interval
 
 REPEATS = 3
@@ -29,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Round:
-    """What one process reports: logits (rows, classes), latency_ms (rows,)."""
+    """What one process reports: an answer and latency_ms (rows,) per text."""
 
-    logits: NDArray[np.float32]
+    outputs: list[RowOutput]
     latency_ms: NDArray[np.float64]
     cold_start_seconds: float
     rss_bytes: int
@@ -39,22 +42,23 @@ class Round:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One candidate's answers to all rows, (rows, classes), and its figures."""
+    """One candidate's answers to all texts, and its figures."""
 
-    logits: NDArray[np.float32]
+    outputs: list[RowOutput]
     measurement: Measurement
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The rows to answer and how: `scratch` is an empty folder for the processes' files."""
+    """What to answer, texts or pairs, and how: `scratch` is an empty folder for the files of the
+    processes."""
 
-    texts: Sequence[str]
+    texts: Sequence[TextInput]
     max_tokens: int
     confidence: float
     scratch: Path
 
-    def write(self, name: str, texts: Sequence[str]) -> Path:
+    def write(self, name: str, texts: Sequence[TextInput]) -> Path:
         """The texts as a file that a measuring process reads."""
         path = self.scratch / f"{name}.json"
         path.write_text(json.dumps(list(texts)), encoding="utf-8")
@@ -102,7 +106,7 @@ def _round(folder: Path, texts: Path, task: Texts) -> Round:
         raise EngineError(f"{folder}: measuring ended with {process.returncode} ({last})")
     with np.load(out, allow_pickle=False) as saved:
         return Round(
-            logits=saved["logits"],
+            outputs=unpack(saved),
             latency_ms=saved["latency_ms"],
             cold_start_seconds=float(saved["cold_start_seconds"]),
             rss_bytes=int(saved["rss_bytes"]),
@@ -113,7 +117,7 @@ def _summarise(folder: Path, rounds: Sequence[Round], task: Texts) -> Evaluation
     """The first round answered all rows; the others are the timed repeats."""
     latency_ms = np.stack([r.latency_ms for r in rounds[1:]], axis=1)  # (rows, repeats)
     return Evaluation(
-        logits=rounds[0].logits,
+        outputs=rounds[0].outputs,
         measurement=Measurement(
             rows=latency_ms.shape[0],
             repeats=latency_ms.shape[1],

@@ -1,4 +1,4 @@
-"""The merged model as model.onnx: dynamic batch and sequence, outputs `logits` and `embedding`.
+"""The merged model as model.onnx: dynamic batch and sequence, outputs as its task has them.
 
 A ladder of two exporters; which one ran, and why not the first, is part of the candidate's record.
 """
@@ -14,8 +14,8 @@ from torch.export import Dim
 
 from compress.graph import tidy
 from compress.merged import Merged, quiet
+from compress.modules import PER_TOKEN, Axes, Classifier
 from edgeloop.errors import ExportError
-from edgeloop.runtime import OUTPUTS
 
 OPSET = 20
 # Sizes 0 and 1 are specialised in silence (pytorch#150842), so the sample is larger in both.
@@ -25,17 +25,24 @@ LONGEST_REASON = 160
 logger = logging.getLogger(__name__)
 
 Sample = dict[str, torch.Tensor]
-Exporter = Callable[[torch.nn.Module, Sample], onnx.ModelProto]
+Exporter = Callable[[torch.nn.Module, Sample, Axes], onnx.ModelProto]
 
 
 def export_merged(merged: Merged, target: Path) -> str:
     """Write the model and return which exporter made it; see `export_module`."""
     ids = torch.arange(SAMPLE_SHAPE[0] * SAMPLE_SHAPE[1]).reshape(SAMPLE_SHAPE) % merged.vocabulary
-    return export_module(merged.module, merged.feed(ids, torch.ones_like(ids)), target)
+    every = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
+    return export_module(merged.module, merged.feed(every), target, merged.outputs)
 
 
-def export_module(module: torch.nn.Module, sample: Sample, target: Path) -> str:
-    """Write `module`, which returns logits and embedding, with inputs named as in `sample`.
+def export_module(
+    module: torch.nn.Module, sample: Sample, target: Path, outputs: Axes = Classifier.outputs
+) -> str:
+    """Write `module`, which returns `outputs` in their order, with inputs named as in `sample`.
 
     The same weights give the same bytes. Returns "dynamo", or "torchscript (dynamo: why not)".
 
@@ -45,12 +52,12 @@ def export_module(module: torch.nn.Module, sample: Sample, target: Path) -> str:
     for name, exporter in EXPORTERS.items():
         try:
             with quiet():
-                model = exporter(module, sample)
+                model = exporter(module, sample, outputs)
         except Exception as problem:  # exporters raise whatever the traced model makes them raise
             reasons.append(f"{name}: {_first_line(problem)}")
             logger.warning("exporter=%s failed reason=%r", name, reasons[-1])
             continue
-        tidy(model, OUTPUTS)
+        tidy(model, list(outputs))
         onnx.save(model, str(target))
         return f"{name} ({'; '.join(reasons)})" if reasons else name
     raise ExportError(
@@ -59,7 +66,7 @@ def export_module(module: torch.nn.Module, sample: Sample, target: Path) -> str:
     )
 
 
-def _dynamo(module: torch.nn.Module, sample: Sample) -> onnx.ModelProto:
+def _dynamo(module: torch.nn.Module, sample: Sample, _: Axes) -> onnx.ModelProto:
     batch, seq = Dim("batch"), Dim("seq")
     program = torch.onnx.export(
         module,
@@ -75,11 +82,9 @@ def _dynamo(module: torch.nn.Module, sample: Sample) -> onnx.ModelProto:
     return model
 
 
-def _torchscript(module: torch.nn.Module, sample: Sample) -> onnx.ModelProto:
+def _torchscript(module: torch.nn.Module, sample: Sample, outputs: Axes) -> onnx.ModelProto:
     buffer = io.BytesIO()
-    axes = {name: {0: "batch", 1: "seq"} for name in sample} | {
-        name: {0: "batch"} for name in OUTPUTS
-    }
+    axes = {name: PER_TOKEN for name in sample} | dict(outputs)
     torch.onnx.export(
         module,
         tuple(sample.values()),
@@ -87,7 +92,7 @@ def _torchscript(module: torch.nn.Module, sample: Sample) -> onnx.ModelProto:
         dynamo=False,
         dynamic_axes=axes,
         input_names=list(sample),
-        output_names=OUTPUTS,
+        output_names=list(outputs),
         opset_version=OPSET,
     )
     return onnx.load_from_string(buffer.getvalue())

@@ -1,4 +1,4 @@
-"""An exported graph made fit to ship: two named outputs, and nothing in it but the computation.
+"""An exported graph made fit to ship: named outputs, and nothing in it but the computation.
 
 Exporters write stack traces with the paths of the machine into every node; those would differ from
 machine to machine, and so would the file's hash.

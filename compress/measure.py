@@ -3,8 +3,9 @@
     python -m compress.measure --folder CANDIDATE --texts texts.json --max-tokens N
                                --started MONOTONIC_NANOSECONDS --out answers.npz
 
-Writes logits (rows, classes), latency_ms (rows,), cold_start_seconds and rss_bytes. Never imports
-torch: what it measures must be what an edge box runs.
+A text is a string, a pair a list of two. Writes the answers (compress.answers), latency_ms (rows,),
+cold_start_seconds and rss_bytes. Never imports torch: what it measures must be what an edge box
+runs.
 """
 
 import argparse
@@ -14,12 +15,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.answers import pack
 from edgeloop.bundle import MODEL, TOKENIZER
-from edgeloop.runtime import OnnxModel
+from edgeloop.rows import TextInput
+from edgeloop.runtime import OnnxModel, RowOutput, split_rows
 
 WARM_UP_ROWS = 20
 STATUS = Path("/proc/self/status")
@@ -28,19 +32,18 @@ STATUS = Path("/proc/self/status")
 def main(arguments: Sequence[str]) -> None:
     """See the module."""
     options = _parser().parse_args(arguments)
-    texts: list[str] = json.loads(options.texts.read_text(encoding="utf-8"))
+    texts = read_texts(options.texts)
     model = OnnxModel(options.folder / MODEL, options.folder / TOKENIZER, options.max_tokens)
     model.score(texts[:1])
     cold_start_seconds = (time.monotonic_ns() - options.started) / 1e9
     model.score(texts[:WARM_UP_ROWS])
-    logits, latency_ms = _answer(model, texts)
-    np.savez(
-        options.out,
-        logits=logits,
-        latency_ms=latency_ms,
-        cold_start_seconds=cold_start_seconds,
-        rss_bytes=peak_rss_bytes(),
-    )
+    outputs, latency_ms = _answer(model, texts)
+    figures: dict[str, Any] = {
+        "latency_ms": latency_ms,
+        "cold_start_seconds": cold_start_seconds,
+        "rss_bytes": peak_rss_bytes(),
+    }
+    np.savez(options.out, **pack(outputs), **figures)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,16 +55,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def read_texts(path: Path) -> list[TextInput]:
+    """The texts and pairs of a file that compress.evaluate wrote."""
+    asked: list[str | list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return [text if isinstance(text, str) else (text[0], text[1]) for text in asked]
+
+
 def _answer(
-    model: OnnxModel, texts: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    logits, latency_ms = [], []
+    model: OnnxModel, texts: Sequence[TextInput]
+) -> tuple[list[RowOutput], NDArray[np.float64]]:
+    outputs, latency_ms = [], []
     for text in texts:
         started = time.perf_counter_ns()
-        answer = model.run(model.encode([text])).logits
+        encoded = model.encode([text])
+        output = model.run(encoded)
         latency_ms.append((time.perf_counter_ns() - started) / 1e6)
-        logits.append(answer)
-    return np.concatenate(logits), np.array(latency_ms)
+        outputs += split_rows(encoded, output)
+    return outputs, np.array(latency_ms)
 
 
 def peak_rss_bytes() -> int:

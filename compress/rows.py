@@ -1,8 +1,6 @@
 """The rows that candidates are judged on, test and reference rows, which no training saw; and the
 training rows that a quantizer calibrates on."""
 
-import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,50 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import ExportError
+from edgeloop.rows import Row, TextInput, read_rows
+from edgeloop.tasks import Task
 
 
 @dataclass(frozen=True)
-class GateRow:
-    """A labelled text; `test` tells whether it is of the test split."""
+class GateRows:
+    """Labelled rows, each once; `is_test` (rows,) tells which are of the test split."""
 
-    id: str
-    text: str
-    label: str
-    test: bool
+    rows: tuple[Row, ...]
+    is_test: NDArray[np.bool_]
 
 
-def read_gate_rows(dataset: Path) -> tuple[GateRow, ...]:
+def read_gate_rows(dataset: Path) -> GateRows:
     """Test rows, then reference rows that are not test rows, from test.jsonl and reference.jsonl.
 
-    Raises ExportError where there is no test row.
+    Raises ExportError where there is no test row, DatasetError where the files do not read.
     """
-    rows: dict[str, GateRow] = {}
-    for split in ("test", "reference"):
-        for row in _read(dataset, split):
-            gate = GateRow(row["id"], row["text"], row["label"], split == "test")
-            rows.setdefault(gate.id, gate)
-    if not any(row.test for row in rows.values()):
+    test = {row.id: row for row in read_rows(dataset, "test")}
+    if not test:
         raise ExportError(f"{dataset}: no test row to judge candidates on; add some to the data")
-    return tuple(rows.values())
+    rows = dict(test)
+    for row in read_rows(dataset, "reference"):
+        rows.setdefault(row.id, row)
+    return GateRows(tuple(rows.values()), np.array([row_id in test for row_id in rows]))
 
 
-def read_calibration_texts(dataset: Path, most: int) -> list[str]:
-    """At most `most` texts, spread evenly over train.jsonl."""
-    texts = [row["text"] for row in _read(dataset, "train")]
-    chosen = np.linspace(0, len(texts) - 1, min(most, len(texts))).round()
-    return [texts[int(i)] for i in chosen]
-
-
-def _read(dataset: Path, split: str) -> Iterator[dict[str, str]]:
-    # Not splitlines(): a text may hold U+2028, which JSON leaves as it is.
-    for line in (dataset / f"{split}.jsonl").read_text(encoding="utf-8").split("\n"):
-        if line:
-            yield json.loads(line)
-
-
-def correct(
-    logits: NDArray[np.float32], labels: Sequence[str], rows: Sequence[GateRow]
-) -> NDArray[np.bool_]:
-    """(rows,): does the class with the largest logit bear the row's label?"""
-    answers = [labels[i] for i in logits.argmax(axis=1)]
-    return np.array([answer == row.label for answer, row in zip(answers, rows, strict=True)])
+def read_calibration_inputs(dataset: Path, task: Task, most: int) -> list[TextInput]:
+    """At most `most` of what the model reads of the training rows, spread evenly over them."""
+    inputs = task.inputs(read_rows(dataset, "train"))
+    chosen = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).round()
+    return [inputs[int(i)] for i in chosen]

@@ -12,24 +12,23 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from compress.budget import choose, limits, misses
 from compress.candidates import CANDIDATES, Source
 from compress.evaluate import Evaluation, Texts, evaluate
 from compress.export import export_merged
 from compress.machine import describe_machine
 from compress.merged import load_merged
-from compress.parity import check_parity
-from compress.rows import GateRow, correct, read_calibration_texts, read_gate_rows
+from compress.parity import Expected, check_parity
+from compress.rows import GateRows, read_calibration_inputs, read_gate_rows
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import ExportError
 from edgeloop.recipe import Recipe
 from edgeloop.records import Candidate, Certificate, Dataset, MergedModel, Parity
+from edgeloop.rows import TextInput
 from edgeloop.rundir import RECORD_NAME, RunDir, digest_entries, list_files
-from edgeloop.runtime import OnnxModel
+from edgeloop.runtime import OnnxModel, RowOutput
 from edgeloop.statistics import paired_drop
+from edgeloop.tasks import TASKS
 
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers")
 PROGRESS_EVERY_ROWS = 200
@@ -42,7 +41,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """All that the stage works from."""
+    """All that the stage works from. `texts` is what the model reads to be judged on `rows`."""
 
     recipe: Recipe
     record: MergedModel
@@ -50,25 +49,21 @@ class Job:
     folder: Path
     scratch: Path
     inputs_digest: str
-    rows: tuple[GateRow, ...]
-    calibration: list[str]
+    rows: GateRows
+    texts: list[TextInput]
+    calibration: list[TextInput]
     progress: Progress
-
-    @property
-    def texts(self) -> list[str]:
-        """The rows' texts."""
-        return [row.text for row in self.rows]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The fp32 model.onnx, proven equal to the merged model; `reference` is that model's logits,
-    (rows, classes)."""
+    """The fp32 model.onnx, proven equal to the merged model; `reference` is that model's answers
+    to the job's texts."""
 
     source: Source
     exporter: str
     parity: Parity
-    reference: NDArray[np.float32]
+    reference: list[RowOutput]
 
 
 def run(
@@ -83,6 +78,7 @@ def run(
     inputs = {
         "merged": digest_entries(merged.files),
         "dataset": dataset.digest,
+        "task": recipe.task,
         "compress": recipe.compress.model_dump(mode="json"),
         "max_tokens": recipe.serve.max_tokens,
         "tools": {name: version(name) for name in TOOLS},
@@ -91,7 +87,8 @@ def run(
     def work(folder: Path, inputs_digest: str) -> Certificate:
         _clear(folder)
         with tempfile.TemporaryDirectory(prefix=".scratch-", dir=folder) as scratch:
-            data = run.folder("dataset")
+            data, task = run.folder("dataset"), TASKS[recipe.task]
+            rows = read_gate_rows(data)
             job = Job(
                 recipe=recipe,
                 record=merged,
@@ -99,8 +96,9 @@ def run(
                 folder=folder,
                 scratch=Path(scratch),
                 inputs_digest=inputs_digest,
-                rows=read_gate_rows(data),
-                calibration=read_calibration_texts(data, CALIBRATION_ROWS),
+                rows=rows,
+                texts=task.inputs(rows.rows),
+                calibration=read_calibration_inputs(data, task, CALIBRATION_ROWS),
                 progress=progress,
             )
             candidates = _candidates(job)
@@ -140,7 +138,7 @@ def _candidates(job: Job) -> tuple[Candidate, ...]:
 
 def _export(job: Job) -> Exported:
     max_tokens = job.recipe.serve.max_tokens
-    merged = load_merged(job.merged_folder, job.record.labels)
+    merged = load_merged(job.merged_folder, job.record.labels, job.recipe.task)
     if max_tokens > merged.most_tokens:
         raise ExportError(
             f"serve.max_tokens is {max_tokens}, this model reads at most {merged.most_tokens}; "
@@ -152,18 +150,18 @@ def _export(job: Job) -> Exported:
     encoded = [merged.encode(text, max_tokens) for text in job.texts]
     reference = merged.answer(encoded, lambda done: _report_rows(job, done))
     runtime = OnnxModel(model, job.merged_folder / TOKENIZER, max_tokens)
-    parity = check_parity(merged, runtime, job.texts, encoded, reference, model)
+    parity = check_parity(merged, runtime, Expected(job.texts, encoded, reference), model)
     job.progress(
-        f"exported by {exporter}: largest logit difference {parity.max_abs_difference:.1e} on "
-        f"{parity.rows} rows"
+        f"exported by {exporter}: largest difference {parity.max_abs_difference:.1e} on "
+        f"{parity.rows} texts"
     )
     calibration = [merged.encode(text, max_tokens) for text in job.calibration]
     return Exported(Source(model, calibration), exporter, parity, reference)
 
 
 def _report_rows(job: Job, done: int) -> None:
-    if done % PROGRESS_EVERY_ROWS == 0 or done == len(job.rows):
-        job.progress(f"merged model: {done} of {len(job.rows)} rows answered")
+    if done % PROGRESS_EVERY_ROWS == 0 or done == len(job.texts):
+        job.progress(f"merged model: {done} of {len(job.texts)} texts answered")
 
 
 def _build(job: Job, exported: Exported) -> tuple[dict[str, Path], dict[str, str]]:
@@ -188,9 +186,10 @@ def _build(job: Job, exported: Exported) -> tuple[dict[str, Path], dict[str, str
 
 def _judge(job: Job, exported: Exported, kind: str, found: Evaluation) -> Candidate:
     budget, labels = job.recipe.compress.budget, job.record.labels
-    answers = correct(found.logits, labels, job.rows)
-    expected = correct(exported.reference, labels, job.rows)
-    accuracy = paired_drop(expected, answers, budget.confidence)
+    task, rows = TASKS[job.recipe.task], job.rows.rows
+    right = task.right(found.outputs, rows, labels)
+    expected = task.right(exported.reference, rows, labels)
+    accuracy = paired_drop(expected, right, budget.confidence)
     candidate = Candidate(
         inputs_digest=job.inputs_digest,
         files=list_files(job.folder / kind),
@@ -200,7 +199,7 @@ def _judge(job: Job, exported: Exported, kind: str, found: Evaluation) -> Candid
         parity=exported.parity,
         measurement=found.measurement,
         accuracy=accuracy,
-        test_accuracy=float(answers[[row.test for row in job.rows]].mean()),
+        test_accuracy=float(right[job.rows.is_test].mean()),
         misses=misses(found.measurement, accuracy, budget),
     )
     candidate.write(job.folder / kind / RECORD_NAME)

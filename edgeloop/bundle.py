@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from edgeloop.errors import BundleError
 from edgeloop.records import FileEntry, Manifest, Record
+from edgeloop.rows import TextInput
 from edgeloop.rundir import digest_file, list_files, sync_files, sync_folder, write_atomic
 
 MANIFEST = "manifest.json"
@@ -30,13 +31,21 @@ NOT_LISTED = (MANIFEST, "model.sig")
 
 
 class GoldenRow(Record):
-    """A test row with the label that a person gave and the answer that the artefact gave."""
+    """A test row with the answer that a person gave and the one that the artefact gave, each in one
+    word (edgeloop.tasks.Answer.label); of a text-embedding model the vector instead."""
 
     id: str
     text: str
     label: str
     expected: str
     score: float
+    text_pair: str | None = None
+    vector: tuple[float, ...] | None = None
+
+    @property
+    def input(self) -> TextInput:
+        """What the model reads."""
+        return self.text if self.text_pair is None else (self.text, self.text_pair)
 
 
 @dataclass(frozen=True)

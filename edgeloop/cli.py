@@ -6,6 +6,7 @@ budget is infeasible or the new model has forgotten too much, 130 interrupted (S
 Heavy stages are imported inside their command: `edgeloop serve` never loads torch.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -118,17 +119,42 @@ def init(
 
 
 @app.command()
-def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Validate the recipe and its rows, and print both as they were understood."""
-    from finetune.dataset import audit
+def check(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write cleaned copies of the rows beside the recipe.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Validate the recipe, audit its rows, and print both as they were understood."""
+    from finetune.audit import FOLDER, audit_rows, fix_rows, refuse_folder
+    from finetune.dataset import load, summarise
 
     loaded = load_recipe(recipe, overrides or [])
-    summary = audit(loaded)
-    document = {"recipe": loaded.model_dump(mode="json"), **show.audit_document(summary)}
+    if fix:
+        refuse_folder(recipe.parent / FOLDER)  # before the audit, which takes its time
+    rows = load(loaded)
+    found = audit_rows(rows.splits, loaded)
+    document = {
+        "recipe": loaded.model_dump(mode="json"),
+        **show.audit_document(summarise(rows)),
+        "findings": [dataclasses.asdict(finding) for finding in found],
+    }
+    if fix:
+        document["fixed"] = show.fixed_document(fix_rows(rows.splits, loaded, found, recipe.parent))
     _emit(document, as_json, show.check)
+    if any(finding.severity == "error" for finding in found):
+        raise typer.Exit(EXIT_USAGE)
 
 
-def _run(recipe: Path, overrides: list[str] | None, until: str, as_json: bool) -> None:
+def _run(
+    recipe: Path,
+    overrides: list[str] | None,
+    until: str,
+    as_json: bool,
+    with_baselines: bool = False,
+) -> None:
     from edgeloop.loop import Run, run_loop
     from edgeloop.previous import deployed_bundle
 
@@ -140,9 +166,15 @@ def _run(recipe: Path, overrides: list[str] | None, until: str, as_json: bool) -
         root = run.folder.root
         ledger.start_run(run.id, loaded.name, "edgeloop run", root, run.dataset.digest)
 
-    previous = deployed_bundle(ledger, loaded.name, _say)
-    started = note if whole else None
-    run = run_loop(loaded, default_home(), _say, until, on_start=started, previous=previous)
+    run = run_loop(
+        loaded,
+        default_home(),
+        _say,
+        until,
+        on_start=note if whole else None,
+        previous=deployed_bundle(ledger, loaded.name, _say),
+        with_baselines=with_baselines,
+    )
     document = show.run_document(run)
     if whole:
         _note_run(ledger, loaded, run, document)
@@ -165,9 +197,16 @@ def _note_run(ledger: Ledger, recipe: Recipe, run: Any, document: dict[str, Any]
 
 
 @app.command()
-def run(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def run(
+    recipe: RecipePath,
+    baselines: Annotated[
+        bool, typer.Option(help="Measure simpler models beside it: is fine-tuning worth it?")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
     """Rows to bundle: fine-tune, merge with proof, compress under the budget, ship."""
-    _run(recipe, overrides, "bundle", as_json)
+    _run(recipe, overrides, "bundle", as_json, baselines)
 
 
 @app.command()

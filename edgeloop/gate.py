@@ -12,31 +12,31 @@ from numpy.typing import NDArray
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import BundleError
-from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe
 from edgeloop.records import Gate, PairedDrop
+from edgeloop.rows import Row
 from edgeloop.runtime import OnnxModel
 from edgeloop.statistics import paired_drop, paired_superiority_p
+from edgeloop.tasks import TASKS
 
 
-def correct(bundle: Bundle, rows: Sequence[LabelledRow]) -> NDArray[np.bool_]:
-    """Which rows the bundle answers with the label that a person gave: (rows,).
+def correct(bundle: Bundle, rows: Sequence[Row]) -> NDArray[np.bool_]:
+    """Which rows the bundle answers as a person did, by its task's rule: (rows,).
 
     A label that the bundle does not know counts as answered wrongly.
     """
     manifest = bundle.manifest
+    task = TASKS[manifest.task]
     model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
-    best = model.score([row.text for row in rows]).logits.argmax(axis=1)
-    answers = [manifest.labels[int(i)] for i in best]
-    return np.array([a == row.label for a, row in zip(answers, rows, strict=True)], dtype=bool)
+    return task.right(model.score(task.inputs(rows)), rows, manifest.labels)
 
 
 def compare(
     recipe: Recipe,
     champion: Bundle,
     challenger: Bundle,
-    golden: Sequence[LabelledRow],
-    fresh: Sequence[LabelledRow],
+    golden: Sequence[Row],
+    fresh: Sequence[Row],
 ) -> Gate:
     """Raises BundleError where there are no rows to compare on."""
     if not golden or not fresh:

@@ -8,12 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeloop.errors import DatasetError
+from edgeloop.errors import DatasetError, RecipeError
 from edgeloop.ledger import Ledger
 from edgeloop.recipe import Recipe
 from edgeloop.rows import Row
+from edgeloop.tasks import TASKS
 from finetune.data import Problems, Wanted, log_warnings, read_files
-from finetune.labelled import check_carried, to_labelled
+from finetune.labelled import to_labelled
+
+
+def check_labelled_by_word(recipe: Recipe) -> None:
+    """Raises RecipeError where a row's truth is not one text and one word: the ledger keeps labels
+    as such, and the retraining is made from them."""
+    if TASKS[recipe.task].read_label("") is None:
+        raise RecipeError(
+            f"task {recipe.task}: labels that are collected one by one, and retraining from them, "
+            "are for classification; add the new rows to data.files and call `edgeloop run`"
+        )
+    if recipe.data.columns.text_pair is not None:
+        raise RecipeError(
+            f"data.columns.text_pair is {recipe.data.columns.text_pair!r}: the ledger keeps single "
+            "texts, not pairs; add the new rows to data.files and call `edgeloop run`"
+        )
 
 
 def store_sample(
@@ -21,10 +37,11 @@ def store_sample(
 ) -> dict[str, Any]:
     """Draw `count` rows whose ids the ledger does not know, and store their labels.
 
-    Raises DatasetError where the file is not a file of labelled rows, where an id comes twice,
-    where the ledger knows it with another text, or where the task's rows are none for the ledger.
+    Raises RecipeError where the recipe's rows are not single texts with labels, DatasetError where
+    the file is not a file of labelled rows, where an id comes twice, or where the ledger knows it
+    with another text.
     """
-    check_carried(recipe.task, recipe.data.columns.text_pair is not None)
+    check_labelled_by_word(recipe)
     problems = Problems()
     rows = read_files([answers], Wanted.of(recipe.data, recipe.task), problems)
     agreed, disagreeing = ledger.labels(recipe.name)

@@ -1,6 +1,7 @@
 """The whole loop as one ordered list of stages, resumable.
 
-    rows -> dataset -> adapter -> merged -> retention -> candidates -> reference -> bundle
+    rows -> dataset -> adapter -> merged -> retention -> evaluation (-> baselines) -> candidates
+         -> reference -> bundle
 
 Every stage is a folder of the run with its record; a stage whose record matches its inputs is
 skipped, so that a run that was killed goes on where it stopped. A budget that nothing kept to is
@@ -17,14 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import compress.stage
+import finetune.evaluate
 import finetune.retention.stage
 import finetune.stage
+import finetune.worth
 import monitor.stage
 from edgeloop.bundle import MANIFEST, Bundle
 from edgeloop.errors import DatasetError, EdgeloopError, RecipeError
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe, SplitFiles
 from edgeloop.records import Adapter, Certificate, Dataset, MergedModel, Reference
+from edgeloop.records_evaluation import Baselines, Evaluation
 from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import (
     RECORD_NAME,
@@ -37,12 +41,24 @@ from edgeloop.rundir import (
 from edgeloop.ship import ship
 from finetune.dataset import source_files
 from finetune.retention.previous import check_retention, used_digest
+from finetune.retention.suite import retention_files
+from finetune.scoring import score_merged
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 RECIPE_NAME = "recipe.json"
-STAGES = ("dataset", "adapter", "merged", "retention", "candidates", "reference", "bundle")
+STAGES = (
+    "dataset",
+    "adapter",
+    "merged",
+    "retention",
+    "evaluation",
+    "baselines",
+    "candidates",
+    "reference",
+    "bundle",
+)
 
 
 @dataclass
@@ -54,10 +70,13 @@ class Run:
     progress: Progress
     extra: Sequence[LabelledRow]
     previous: Bundle | None = None
+    with_baselines: bool = False
     dataset: Dataset | None = None
     adapter: Adapter | None = None
     merged: MergedModel | None = None
     retention: RetentionRecord | None = None
+    evaluation: Evaluation | None = None
+    baselines: Baselines | None = None
     certificate: Certificate | None = None
     reference: Reference | None = None
     bundle: Bundle | None = None
@@ -116,6 +135,23 @@ def _retention(run: Run) -> None:
             run.progress(f"warning: retention: {line}")
 
 
+def _evaluation(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.merged is not None
+    run.evaluation = finetune.evaluate.run(
+        run.recipe, run.dataset, run.merged, run.folder, run.progress, score_merged
+    )
+
+
+def _baselines(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.adapter is not None
+    assert run.merged is not None
+    run.baselines = finetune.worth.compare(
+        run.recipe, run.dataset, run.adapter, run.merged, run.folder, run.progress
+    )
+
+
 def _candidates(run: Run) -> None:
     assert run.dataset is not None
     assert run.merged is not None
@@ -145,7 +181,17 @@ def _bundle(run: Run) -> None:
 STEPS: dict[str, Callable[[Run], None]] = dict(
     zip(
         STAGES,
-        (_dataset, _adapter, _merged, _retention, _candidates, _reference, _bundle),
+        (
+            _dataset,
+            _adapter,
+            _merged,
+            _retention,
+            _evaluation,
+            _baselines,
+            _candidates,
+            _reference,
+            _bundle,
+        ),
         strict=True,
     )
 )
@@ -159,6 +205,7 @@ def run_loop(
     extra: Sequence[LabelledRow] = (),
     on_start: Callable[["Run"], None] | None = None,
     previous: Bundle | None = None,
+    with_baselines: bool = False,
 ) -> Run:
     """Run the stages up to and with `until`; `extra` are labelled rows from production, `previous`
     is the deployed model, which must not be forgotten. `on_start` is called once the rows are read
@@ -177,7 +224,7 @@ def run_loop(
         write_atomic(folder.root / RECIPE_NAME, _recipe_bytes(recipe))
         if "candidates" in stages:
             _forget_infeasible(folder)
-        run = Run(recipe, folder, progress, extra, previous)
+        run = Run(recipe, folder, progress, extra, previous, with_baselines)
         try:
             _step(run, stages[0])
         except (DatasetError, RecipeError):
@@ -217,6 +264,8 @@ def _steps(run: Run, stages: Iterable[str]) -> None:
 
 
 def _step(run: Run, stage: str) -> None:
+    if stage == "baselines" and not run.with_baselines:
+        return
     before = _results(run, stage)
     started = time.monotonic()
     logger.info("stage=%s run=%s start", stage, run.id)
@@ -245,7 +294,7 @@ def run_inputs(
         "files": {str(path): _digest(path) for _, path in source_files(recipe.data)},
         "extra": sorted((row.id, row.text, row.label) for row in extra),
     }
-    files = recipe.finetune.retention.files
+    files = retention_files(recipe)
     if files:
         key = "finetune.retention.files"
         inputs["retention"] = {str(path): _digest(path, key) for path in files}

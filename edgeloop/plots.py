@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 
 import matplotlib
@@ -11,11 +12,14 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from edgeloop.records import Candidate, Epoch
+from edgeloop.records import Candidate, Epoch, Interval
+from edgeloop.records_evaluation import Baseline, ReliabilityPoint, Slice
 
 INK, ACCENT, SECOND, GRID = "#22313f", "#c8553d", "#2a7f86", "#dfe4e8"
 LINE_COLORS = (SECOND, ACCENT, INK, "#8a6d9e")
 LINE_STYLES = ("-", "-.", ":")  # dashes are the threshold's
+# Baselines that are further than this below the best are not drawn.
+DRAWN_RANGE = 0.25
 STYLE = {
     "svg.hashsalt": "edgeloop",
     "svg.fonttype": "none",
@@ -36,7 +40,10 @@ STYLE = {
 def _svg(figure: Figure, title: str) -> str:
     """The figure as an <svg> element with a title for screen readers."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    with warnings.catch_warnings():
+        # The reader's browser has the fonts: texts stay texts in the SVG.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -44,8 +51,8 @@ def _svg(figure: Figure, title: str) -> str:
     return re.sub(r"<svg ", f'<svg role="img" aria-label="{title}" ', text, count=1)
 
 
-def training(epochs: Sequence[Epoch], best_epoch: int) -> str:
-    """Loss on training and validation rows, and validation accuracy, by epoch."""
+def training(epochs: Sequence[Epoch], best_epoch: int, metric: str) -> str:
+    """Loss on training and validation rows, and the validation figure `metric`, by epoch."""
     with plt.rc_context(STYLE):
         figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")
         numbers = [e.epoch for e in epochs]
@@ -55,7 +62,7 @@ def training(epochs: Sequence[Epoch], best_epoch: int) -> str:
         )
         loss.set(xlabel="epoch", ylabel="cross-entropy, nats")
         accuracy.plot(numbers, [e.validation_metric for e in epochs], "o-", color=ACCENT)
-        accuracy.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.02))
+        accuracy.set(xlabel="epoch", ylabel=f"validation {metric}", ylim=(0, 1.02))
         for axes in (loss, accuracy):
             axes.axvline(best_epoch, color=SECOND, linestyle=":", label=f"kept: {best_epoch}")
             axes.locator_params(axis="x", integer=True)
@@ -102,3 +109,55 @@ def evidence(series: Sequence[tuple[str, Sequence[tuple[int, float]]]], threshol
         axes.set(xlabel="requests since the model was deployed", ylabel="ln evidence")
         axes.legend(frameon=False)
         return _svg(figure, "Evidence for drift")
+
+
+def reliability(points: Sequence[ReliabilityPoint]) -> str:
+    """How often the model is right against how sure it is; on the diagonal it knows itself."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(3.6, 3.4), layout="constrained")
+        axes.plot((0, 1), (0, 1), color=INK, linestyle="--", linewidth=1)
+        sure, right = [p.confidence for p in points], [p.accuracy for p in points]
+        axes.plot(sure, right, "o-", color=ACCENT)
+        lowest = max(0.0, min(*sure, *right) - 0.05)
+        axes.set(xlabel="confidence", ylabel="share right", xlim=(lowest, 1.02))
+        axes.set(ylim=(lowest, 1.02), aspect="equal")
+        return _svg(figure, "Reliability")
+
+
+def slices(judged: Sequence[Slice], overall: float) -> str:
+    """The share of rows right in each slice with its interval, beside the whole's."""
+    rows = [(s.name, s.right, ACCENT if s.differs else INK) for s in judged]
+    return _ranges(rows, "share of rows right", "Slices", (overall, "all rows")) if rows else ""
+
+
+def baselines(results: Sequence[Baseline], ship: str, words: str) -> str:
+    """The headline figure of each with its interval; the one to ship in the accent colour. What is
+    far below the best would squeeze the others together: it is named instead."""
+    least = max(b.figure.value for b in results) - DRAWN_RANGE
+    drawn = [b for b in results if b.figure.value >= least]
+    far = [f"{b.name} {b.figure.value:.3f}" for b in results if b.figure.value < least]
+    rows = [(b.name, b.figure, ACCENT if b.name == ship else INK) for b in drawn]
+    return _ranges(rows, f"{words} (not drawn: {', '.join(far)})" if far else words, "Baselines")
+
+
+def _ranges(
+    rows: Sequence[tuple[str, Interval, str]],
+    words: str,
+    title: str,
+    line: tuple[float, str] | None = None,
+) -> str:
+    """One interval per line, the first on top."""
+    with plt.rc_context(STYLE):
+        height = 0.7 + 0.28 * len(rows)
+        figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
+        for place, (_, interval, color) in enumerate(rows):
+            ends = [[interval.value - interval.low], [interval.high - interval.value]]
+            axes.errorbar(interval.value, place, xerr=ends, fmt="o", color=color, capsize=3)
+        # A dollar sign would begin a formula.
+        names = [name.replace("$", r"\$") for name, _, _ in rows]
+        axes.set_yticks(range(len(rows)), names)
+        axes.set(xlabel=words, ylim=(len(rows) - 0.5, -0.5))
+        if line is not None:
+            axes.axvline(line[0], color=SECOND, linestyle=":", label=f"{line[1]}: {line[0]:.3f}")
+            axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+        return _svg(figure, title)

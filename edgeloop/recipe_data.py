@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from edgeloop.section import Section
 
-Pii = Literal["email", "phone", "card", "iban", "name"]
+Pii = Literal["email", "phone", "card", "iban"]
 
 
 class Columns(Section):
@@ -72,12 +72,14 @@ class SplitFiles(Section):
 
 
 class Audit(Section):
-    """What `edgeloop check` looks for in the rows, and from where on it speaks."""
+    """What `edgeloop check` looks for in the rows, and from where on it speaks. Telephone numbers
+    without a country code are found for the countries of `phone_regions` (GB, DE, ...)."""
 
     near_duplicate_ratio: float = Field(0.9, gt=0.5, le=1.0)
     max_class_ratio: float = Field(20.0, ge=1.0)
     label_errors: bool = True
     pii: tuple[Pii, ...] = ("email", "phone", "card", "iban")
+    phone_regions: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     template_ratio: float = Field(0.2, gt=0.0, le=1.0)
 

@@ -61,7 +61,7 @@ class StageRecord(Record):
 
 
 class Dataset(StageRecord):
-    """Rows as jsonl per split (`id`, `text`, `label`), one file per name in SPLITS."""
+    """Rows as jsonl per split (see edgeloop.rows), one file per name in SPLITS."""
 
     digest: str
     labels: tuple[str, ...]
@@ -151,7 +151,8 @@ class Measurement(Record):
 
 
 class PairedDrop(Record):
-    """Accuracy of a candidate against a reference model on the same rows.
+    """Accuracy of a candidate against a reference model on the same rows: the share that is
+    answered rightly by the task's rule (edgeloop.tasks).
 
     `lost` rows only the reference answers rightly, `gained` rows only the candidate;
     drop_ratio = (lost - gained) / rows; upper_bound_ratio holds at `confidence`.
@@ -203,7 +204,9 @@ class Reference(StageRecord):
 
 
 class Manifest(Record):
-    """manifest.json of a bundle."""
+    """manifest.json of a bundle. An answer whose score is below `abstain_below` is marked as out of
+    scope (None: no answer is); of ordinary requests that happens to at most `max_abstain_ratio`, by
+    calibration on `abstain_rows` rows. `text_pair`: the model was trained with second texts."""
 
     schema_version: Literal[1] = 1
     name: str
@@ -223,6 +226,10 @@ class Manifest(Record):
     machine: Machine
     reference: Reference
     tool_versions: dict[str, str]
+    text_pair: bool = False
+    abstain_below: float | None = None
+    abstain_rows: int = 0
+    max_abstain_ratio: float = 0.0
 
 
 class Movement(Record):

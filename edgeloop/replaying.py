@@ -18,7 +18,8 @@ def replay_file(
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Exactly one of `url` and `bundle` is given. Raises EdgeloopError for a file that does not
-    read, a bundle that does not open, a server that does not answer."""
+    read, a bundle that does not open, a server that does not answer, and a model that answers
+    something else than labels of single texts."""
     rows = [(row.id, row.text, row.label) for row in read_labelled(file, Columns())]
     if url is not None:
         result = replay(rows, url, progress, stop_at_alarm)

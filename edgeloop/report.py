@@ -6,16 +6,17 @@ Command: `edgeloop report NAME`. The file opens without a network.
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgeloop import plots
+from edgeloop import plots, report_evaluation
 from edgeloop.errors import EdgeloopError, LedgerError
 from edgeloop.ledger import Ledger, RunEntry
+from edgeloop.page import table
 from edgeloop.records import Adapter, Certificate, Gate, Movement, Verdict
 from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import RECORD_NAME, write_atomic
@@ -26,12 +27,14 @@ CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2rem auto;
        max-width: 60rem; padding: 0 1rem; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+h3 { font-size: 1rem; margin-top: 1.6rem; } summary { cursor: pointer; font-weight: 600; }
 table { border-collapse: collapse; margin: .8rem 0; width: 100%; }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line);
          vertical-align: top; overflow-wrap: break-word; }
 th { font-weight: 600; overflow-wrap: normal; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-svg { max-width: 100%; height: auto; } .alarm { color: var(--accent); font-weight: 600; }
+svg { max-width: 100%; height: auto; }
+.narrow { max-width: 22rem; } .alarm { color: var(--accent); font-weight: 600; }
 """
 
 
@@ -77,21 +80,6 @@ def write_report(ledger: Ledger, model: str, inputs: Inputs, path: Path) -> Path
     return path
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """An HTML table; numbers are set right-aligned."""
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"<td>{html.escape(str(value))}</td>"
-    digits = 0 if isinstance(value, int) else 1 if abs(value) >= 10 else 3
-    text = f"{value:,.{digits}f}"
-    return f'<td class="number">{text}</td>'
-
-
 def _summary(summary: dict[str, str]) -> str:
     return f"<h2>In short</h2>{table(('what', 'figure'), summary.items())}" if summary else ""
 
@@ -108,8 +96,11 @@ def _run(entry: RunEntry) -> str:
         adapter = Adapter.read(folder / "adapter" / RECORD_NAME)
         parts.append(_training(adapter))
         parts.append(_retention(folder / "retention" / RECORD_NAME))
-        if entry.result != "forgotten":  # such a model is not compressed
-            parts.append(_certificate(Certificate.read(folder / "candidates" / RECORD_NAME)))
+        if entry.result == "forgotten":
+            return "".join(parts)  # such a model is neither evaluated nor compressed
+        parts.append(report_evaluation.evaluation(folder))
+        parts.append(report_evaluation.baselines(folder))
+        parts.append(_certificate(Certificate.read(folder / "candidates" / RECORD_NAME)))
     except EdgeloopError:
         parts.append("<p>Its folder is incomplete or was removed.</p>")
     return "".join(parts)
@@ -120,7 +111,8 @@ def _training(adapter: Adapter) -> str:
     return (
         f"<p>{html.escape(adapter.method)}: {adapter.trainable_parameters:,} of "
         f"{adapter.total_parameters:,} parameters trained ({share:.1%}) in {adapter.seconds:.0f} s."
-        f"</p>{plots.training(adapter.epochs, adapter.best_epoch)}"
+        f"</p>{plots.training(adapter.epochs, adapter.best_epoch, adapter.metric)}"
+        f"{report_evaluation.training_note(adapter)}"
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from edgeloop.bundle import Bundle, open_bundle
 from edgeloop.errors import LedgerError
 from edgeloop.gate import compare, correct
+from edgeloop.labelling import check_labelled_by_word
 from edgeloop.lease import held
 from edgeloop.ledger import (
     FEEDBACK,
@@ -30,8 +31,9 @@ from edgeloop.ledger import (
 from edgeloop.loop import Run, run_inputs, run_loop
 from edgeloop.recipe import Recipe
 from edgeloop.records import Decision, Gate
+from edgeloop.rows import Row, read_rows
 from edgeloop.rundir import digest_of
-from edgeloop.ship import read_rows
+from edgeloop.tasks import TASKS
 from finetune.extra import MIN_ROWS_PER_LABEL
 from monitor.decide import LoopState, decide, schedule_due
 
@@ -96,7 +98,8 @@ class Material:
     def unknown_classes(self) -> tuple[str, ...]:
         """Labels that the champion does not know, with enough rows to be trained on: one mistyped
         label must not train."""
-        counts = Counter(row.label for row in self.new)
+        task = TASKS[self.champion.manifest.task]
+        counts = Counter(label for row in self.new for label in task.read_label(row.label) or ())
         known = set(self.champion.manifest.labels)
         return tuple(
             sorted(
@@ -109,15 +112,18 @@ class Material:
 
 def explain(recipe: Recipe, ledger: Ledger) -> Decision:
     """The decision as it would be made now; nothing is written."""
+    check_labelled_by_word(recipe)
     return _decide(recipe, ledger, _gather(recipe, ledger))
 
 
 def retrain(recipe: Recipe, home: Path, ledger: Ledger, progress: Progress) -> Outcome:
     """Decide and, where it is worth it, train, gate and promote.
 
-    Raises LedgerError where nothing is deployed, or another process is retraining this model, or
-    took the lease over before the promotion.
+    Raises RecipeError where the task's rows cannot be labelled through the ledger, LedgerError
+    where nothing is deployed, or another process is retraining this model, or took the lease over
+    before the promotion.
     """
+    check_labelled_by_word(recipe)
     with held(ledger, recipe.name) as lease:
         if lease is None:
             raise LedgerError(
@@ -165,7 +171,7 @@ def _decide(recipe: Recipe, ledger: Ledger, material: Material) -> Decision:
     since = last or datetime.fromisoformat(material.deployment.at)
     schedule = recipe.retrain.schedule
     sampled = material.sampled
-    right = correct(material.champion, sampled) if sampled else None
+    right = correct(material.champion, _rows(recipe, sampled)) if sampled else None
     state = LoopState(
         model=recipe.name,
         now=now,
@@ -183,6 +189,11 @@ def _decide(recipe: Recipe, ledger: Ledger, material: Material) -> Decision:
         ),
     )
     return decide(state)
+
+
+def _rows(recipe: Recipe, labelled: Sequence[LabelledRow]) -> list[Row]:
+    task = TASKS[recipe.task]
+    return [Row(row.id, row.text, task.read_label(row.label) or ()) for row in labelled]
 
 
 def _alarms(ledger: Ledger, deployment: Deployment) -> int:

@@ -24,6 +24,16 @@ TextInput = str | tuple[str, str]
 LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")
 
 
+def whole_text(asked: TextInput) -> str:
+    """All the words of a text or of a pair, for those who count words."""
+    return asked if isinstance(asked, str) else "\n".join(asked)
+
+
+def first_text(asked: TextInput) -> str:
+    """The text that the characters of spans and offsets count in."""
+    return asked if isinstance(asked, str) else asked[0]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """Characters [start, end) of a text, and what they are."""

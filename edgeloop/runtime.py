@@ -37,6 +37,14 @@ class Encoded:
     truncated: tuple[bool, ...]
     offsets: tuple[tuple[tuple[int, int], ...], ...]
 
+    def feed(self) -> dict[str, NDArray[np.int64]]:
+        """Everything that a model may want as its input, by name."""
+        return {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "token_type_ids": self.token_type_ids,
+        }
+
 
 @dataclass(frozen=True)
 class Output:
@@ -98,7 +106,7 @@ class OnnxModel:
         if not NEEDED_INPUTS <= self._inputs <= KNOWN_INPUTS:
             raise EngineError(f"{model}: wants {sorted(self._inputs)}, not {sorted(KNOWN_INPUTS)}")
         names = {node.name for node in self._session.get_outputs()}
-        if EMBEDDING not in names:
+        if EMBEDDING not in names or not names <= set(OUTPUTS):
             raise EngineError(f"{model}: has the outputs {sorted(names)}, needs {OUTPUTS}")
         self._outputs = [name for name in OUTPUTS if name in names]
 
@@ -109,24 +117,11 @@ class OnnxModel:
     def encode(self, texts: Sequence[TextInput]) -> Encoded:
         """Tokenize texts or pairs of texts; what is longer than max_tokens is cut at the end of the
         longer text."""
-        rows = self._tokenizer.encode_batch(list(texts))
-        mask = np.array([row.attention_mask for row in rows], dtype=np.int64)
-        return Encoded(
-            input_ids=np.array([row.ids for row in rows], dtype=np.int64),
-            attention_mask=mask,
-            token_type_ids=np.array([row.type_ids for row in rows], dtype=np.int64),
-            tokens=tuple(int(n) for n in mask.sum(axis=1)),
-            truncated=tuple(bool(row.overflowing) for row in rows),
-            offsets=tuple(_offsets(row) for row in rows),
-        )
+        return read_encodings(self._tokenizer.encode_batch(list(texts)))
 
     def run(self, encoded: Encoded) -> Output:
         """One forward pass over the batch. Raises EngineError where the model cannot answer."""
-        every = {
-            "input_ids": encoded.input_ids,
-            "attention_mask": encoded.attention_mask,
-            "token_type_ids": encoded.token_type_ids,
-        }
+        every = encoded.feed()
         feed = {name: every[name] for name in self._inputs}
         try:
             outputs = dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
@@ -148,6 +143,19 @@ class OnnxModel:
         return outputs
 
 
+def read_encodings(rows: Sequence[Any]) -> Encoded:
+    """A batch from the tokenizers library's own encodings, which are padded to one length."""
+    mask = np.array([row.attention_mask for row in rows], dtype=np.int64)
+    return Encoded(
+        input_ids=np.array([row.ids for row in rows], dtype=np.int64),
+        attention_mask=mask,
+        token_type_ids=np.array([row.type_ids for row in rows], dtype=np.int64),
+        tokens=tuple(mask.sum(axis=1).tolist()),
+        truncated=tuple(bool(row.overflowing) for row in rows),
+        offsets=tuple(_offsets(row) for row in rows),
+    )
+
+
 def _offsets(row: Any) -> tuple[tuple[int, int], ...]:
     """Characters per real token; those of special tokens and of a second text are empty."""
     return tuple(
@@ -160,7 +168,7 @@ def _offsets(row: Any) -> tuple[tuple[int, int], ...]:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Row-wise class probabilities: (batch, classes), in float64."""
+    """Class probabilities along the last axis, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponent = np.exp(shifted)
     probabilities: NDArray[np.float64] = exponent / exponent.sum(axis=-1, keepdims=True)

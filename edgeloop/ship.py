@@ -4,19 +4,18 @@ Reads the stage folders dataset/, candidates/<chosen>/ and reference/; writes bu
 is there already may be deployed: it is never deleted and never overwritten.
 """
 
-import hashlib
-import json
 import logging
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edgeloop import card
+from edgeloop.abstain import Abstention, calibrate
 from edgeloop.bundle import (
     CARD,
     GOLDEN,
@@ -30,7 +29,8 @@ from edgeloop.bundle import (
     write_bundle,
 )
 from edgeloop.errors import BundleError
-from edgeloop.ledger import Deployment, LabelledRow, Ledger, RunResult
+from edgeloop.golden import make_golden
+from edgeloop.ledger import Deployment, Ledger, RunResult
 from edgeloop.recipe import Recipe
 from edgeloop.records import (
     Adapter,
@@ -41,13 +41,40 @@ from edgeloop.records import (
     Manifest,
     Reference,
 )
+from edgeloop.rows import read_rows
 from edgeloop.rundir import RunDir, digest_entries, digest_of
-from edgeloop.runtime import OnnxModel, softmax
+from edgeloop.runtime import OnnxModel
+from edgeloop.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
-GOLDEN_ROWS = 128
 TOOLS = ("edgeloop", "torch", "transformers", "peft", "onnx", "onnxruntime", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What ships: the candidate and everything that was found out about it."""
+
+    recipe: Recipe
+    dataset: Dataset
+    certificate: Certificate
+    candidate: Candidate
+    reference: Reference
+    run: RunDir
+
+    @property
+    def folder(self) -> Path:
+        """The candidate's own folder."""
+        return self.run.folder("candidates") / self.candidate.kind
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the artefact itself answered to the rows that travel with it or calibrate it."""
+
+    golden: tuple[GoldenRow, ...]
+    abstention: Abstention
+    text_pair: bool
 
 
 def ship(
@@ -61,7 +88,8 @@ def ship(
     """Open the bundle that is there and was made from the same parents, or write it: into bundle/,
     or beside it into bundle-<digest of the parents> where bundle/ holds another or a damaged one.
 
-    Raises BundleError where the chosen candidate is gone or the bundle cannot be written.
+    Raises BundleError where the chosen candidate is gone or the bundle cannot be written,
+    DatasetError where the rows do not read, EngineError where the candidate does not answer.
     """
     candidate = next(c for c in certificate.candidates if c.kind == certificate.chosen)
     parents = _parents(recipe, dataset, adapter, candidate, reference)
@@ -69,16 +97,18 @@ def ship(
     made = _open_made_from(folder, parents)
     if made is not None:
         return made
-    if not (run.folder("candidates") / candidate.kind / MODEL).exists():
+    chosen = Chosen(recipe, dataset, certificate, candidate, reference, run)
+    if not (chosen.folder / MODEL).exists():
         raise BundleError(f"{run.root}: {candidate.kind}/{MODEL} is gone; run the recipe again")
+    answered = _answer(chosen)
     if os.path.lexists(folder):
         _move_aside(folder)
 
     def fill(aside: Path) -> None:
-        _fill(aside, recipe, dataset, candidate, reference, run)
+        _fill(aside, chosen, answered)
 
     def manifest(files: tuple[FileEntry, ...]) -> Manifest:
-        return _manifest(recipe, dataset, certificate, candidate, reference, parents, files)
+        return _manifest(chosen, answered, parents, files)
 
     return write_bundle(folder, fill, manifest)
 
@@ -91,16 +121,6 @@ def deploy(ledger: Ledger, model: str, bundle: Bundle, finished: RunResult) -> D
         return now
     reason = "first bundle" if now is None else "the deployed bundle is gone or damaged"
     return ledger.promote(model, bundle.digest, bundle.path, reason, finished=finished)
-
-
-def read_rows(folder: Path, split: str) -> list[LabelledRow]:
-    """The rows of one split of a dataset folder; empty where the split does not exist."""
-    path = folder / f"{split}.jsonl"
-    if not path.exists():
-        return []
-    # Not splitlines(): a text may hold U+2028, which JSON leaves as it is.
-    documents = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
-    return [LabelledRow(d["id"], d["text"], d["label"]) for d in documents]
 
 
 def _is_whole(deployed: Deployment) -> bool:
@@ -147,59 +167,41 @@ def _parents(
     }
 
 
-def _fill(
-    aside: Path,
-    recipe: Recipe,
-    dataset: Dataset,
-    candidate: Candidate,
-    reference: Reference,
-    run: RunDir,
-) -> None:
-    made = run.folder("candidates") / candidate.kind
+def _answer(chosen: Chosen) -> Answered:
+    recipe, labels, task = chosen.recipe, chosen.dataset.labels, TASKS[chosen.recipe.task]
+    folder = chosen.folder
+    model = OnnxModel(folder / MODEL, folder / TOKENIZER, recipe.serve.max_tokens)
+    data = chosen.run.folder("dataset")
+    test, reference = read_rows(data, "test"), read_rows(data, "reference")
+    return Answered(
+        golden=tuple(make_golden(task, model, labels, test)),
+        abstention=calibrate(task, model, labels, reference, recipe.serve.max_abstain_ratio),
+        text_pair=any(not isinstance(text, str) for text in task.inputs(test)),
+    )
+
+
+def _fill(aside: Path, chosen: Chosen, answered: Answered) -> None:
     for name in (MODEL, TOKENIZER):
-        shutil.copyfile(made / name, aside / name)
-    shutil.copyfile(run.folder("reference") / REFERENCE, aside / REFERENCE)
-    model = OnnxModel(aside / MODEL, aside / TOKENIZER, recipe.serve.max_tokens)
-    rows = _golden(model, dataset.labels, read_rows(run.folder("dataset"), "test"))
-    lines = "".join(f"{row.model_dump_json()}\n" for row in rows)
+        shutil.copyfile(chosen.folder / name, aside / name)
+    shutil.copyfile(chosen.run.folder("reference") / REFERENCE, aside / REFERENCE)
+    lines = "".join(f"{row.model_dump_json()}\n" for row in answered.golden)
     (aside / GOLDEN).write_text(lines, encoding="utf-8", newline="\n")
-    (aside / CARD).write_text(card.render(recipe, dataset, candidate, reference), encoding="utf-8")
-
-
-def _golden(
-    model: OnnxModel, labels: Sequence[str], test_rows: Sequence[LabelledRow]
-) -> list[GoldenRow]:
-    """At most GOLDEN_ROWS test rows, the same ones as long as the test rows stay the same."""
-    by_digest = sorted(test_rows, key=lambda row: hashlib.sha256(row.id.encode()).hexdigest())
-    chosen = by_digest[:GOLDEN_ROWS]
-    probabilities = softmax(model.score([row.text for row in chosen]).logits)
-    return [
-        GoldenRow(
-            id=row.id,
-            text=row.text,
-            label=row.label,
-            expected=labels[int(scores.argmax())],
-            score=round(float(scores.max()), 6),
-        )
-        for row, scores in zip(chosen, probabilities, strict=True)
-    ]
+    text = card.render(
+        chosen.recipe, chosen.dataset, chosen.candidate, chosen.reference, answered.abstention
+    )
+    (aside / CARD).write_text(text, encoding="utf-8")
 
 
 def _manifest(
-    recipe: Recipe,
-    dataset: Dataset,
-    certificate: Certificate,
-    candidate: Candidate,
-    reference: Reference,
-    parents: dict[str, str],
-    files: tuple[FileEntry, ...],
+    chosen: Chosen, answered: Answered, parents: dict[str, str], files: tuple[FileEntry, ...]
 ) -> Manifest:
+    recipe, candidate, certificate = chosen.recipe, chosen.candidate, chosen.certificate
     return Manifest(
         name=recipe.name,
         task=recipe.task,
         engine="onnx",
         candidate=candidate.kind,
-        labels=dataset.labels,
+        labels=chosen.dataset.labels,
         max_tokens=recipe.serve.max_tokens,
         deadline_ms=recipe.serve.deadline_ms,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -210,8 +212,12 @@ def _manifest(
         test_accuracy=candidate.test_accuracy,
         budget=certificate.budget,
         machine=certificate.machine,
-        reference=reference,
+        reference=chosen.reference,
         tool_versions=_tool_versions(),
+        text_pair=answered.text_pair,
+        abstain_below=answered.abstention.below,
+        abstain_rows=answered.abstention.rows,
+        max_abstain_ratio=recipe.serve.max_abstain_ratio,
     )
 
 

@@ -6,11 +6,23 @@ from typing import Any
 
 import yaml
 
+from edgeloop import show_findings
 from edgeloop.ledger import Ledger
 
 MEGABYTE = 1_000_000
 # Classes that a table of what was forgotten shows; --json has them all.
 RETENTION_ROWS = 10
+# What a run hands on, in the order of its stages.
+RECORDS = (
+    "dataset",
+    "adapter",
+    "merged",
+    "retention",
+    "evaluation",
+    "baselines",
+    "certificate",
+    "reference",
+)
 # The lists of a history document.
 EVENTS = ("runs", "deployments", "verdicts", "decisions")
 
@@ -31,26 +43,35 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def audit_document(summary: Any) -> dict[str, Any]:
-    """What finetune.dataset.audit found."""
+    """What finetune.dataset.summarise counted."""
     return dataclasses.asdict(summary)
 
 
+def fixed_document(fixed: Any) -> dict[str, Any]:
+    """What finetune.audit.fix_rows wrote."""
+    return {**dataclasses.asdict(fixed), "folder": str(fixed.folder)}
+
+
 def check(document: dict[str, Any]) -> str:
-    """The resolved recipe, then rows per split and label."""
+    """The resolved recipe, rows per split and label, then what the audit found and --fix wrote."""
     recipe = yaml.safe_dump(document["recipe"], sort_keys=False, allow_unicode=True)
     splits, counts = list(document["rows"]), document["labels"]
     labels = sorted({label for split in splits for label in counts[split]})
     rows = [[label, *(str(counts[split].get(label, 0)) for split in splits)] for label in labels]
     rows.append(["all", *(str(document["rows"][split]) for split in splits)])
     warnings = "".join(f"\nwarning: {line}" for line in document["warnings"])
-    return f"{recipe}\n{columns(['label', *splits], rows)}{warnings}"
+    parts = [f"{recipe}\n{columns(['label', *splits], rows)}{warnings}"]
+    parts.append(show_findings.findings(document["findings"]))
+    if "fixed" in document:
+        parts.append(show_findings.fixed(document["fixed"]))
+    return "\n\n".join(parts)
 
 
 def run_document(run: Any) -> dict[str, Any]:
     """What a run has come to, as far as it went."""
     document: dict[str, Any] = {"run": run.id, "folder": str(run.folder.root)}
-    for stage in ("dataset", "adapter", "merged", "retention", "certificate", "reference"):
-        record = getattr(run, stage)
+    for stage in RECORDS:
+        record = getattr(run, stage, None)
         if record is not None:
             document[stage] = record.model_dump(mode="json", exclude={"files", "inputs_digest"})
     if run.bundle is not None:
@@ -66,7 +87,7 @@ def run(document: dict[str, Any]) -> str:
         best = next(e for e in adapter["epochs"] if e["epoch"] == adapter["best_epoch"])
         lines.append(
             f"adapter    {adapter['method']}, {adapter['trainable_parameters']:,} of "
-            f"{adapter['total_parameters']:,} parameters, validation accuracy "
+            f"{adapter['total_parameters']:,} parameters, validation {adapter['metric']} "
             f"{best['validation_metric']:.3f} after epoch {best['epoch']}"
         )
     if "merged" in document:
@@ -78,6 +99,10 @@ def run(document: dict[str, Any]) -> str:
         )
     if "retention" in document:
         lines.append(retention(document["retention"]))
+    if "evaluation" in document:
+        lines.append(evaluation(document["evaluation"]))
+    if "baselines" in document:
+        lines.append(f"\n{baselines(document['baselines'])}\n")
     if "certificate" in document:
         lines.append(certificate(document["certificate"]))
     if "reference" in document:
@@ -119,6 +144,54 @@ def retention(document: dict[str, Any]) -> str:
     return "\n".join([*lines, "", columns(head, rows), ""])
 
 
+def evaluation(document: dict[str, Any]) -> str:
+    """The headline figure with its interval, calibration, and the weakest slice."""
+    name = document["headline"]
+    figure = document["figures"][name]
+    lines = [
+        f"tested     {name} {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, "
+        f"{percent(document['confidence'])}) on {document['rows']:,} "
+        f"{'queries' if document['task'] == 'text-embedding' else 'test rows'}"
+    ]
+    if document["calibration"] is not None:
+        lines[0] += f"; calibration error {document['calibration']['ece']:.3f}"
+    if document["worst_slice"] is not None:
+        lines.append(f"weakest    {document['worst_slice']}, below the whole by more than chance")
+    return "\n".join(lines)
+
+
+def baselines(document: dict[str, Any]) -> str:
+    """Every way to do the task, the cheapest first, and which one to ship."""
+    rows = []
+    for result in document["results"]:
+        figure, loss = result["figure"], result["loss"]
+        rows.append(
+            [
+                result["name"],
+                f"{figure['value']:.3f}",
+                f"{figure['low']:.3f} to {figure['high']:.3f}",
+                "" if loss is None else f"{loss['value']:+.3f}",
+                "" if loss is None else f"{loss['low']:+.3f} to {loss['high']:+.3f}",
+                f"{result['train_seconds']:.1f}",
+                f"{result['latency_p50_ms']:.2f}",
+                f"{result['size_bytes'] / MEGABYTE:.1f}",
+                "SHIP" if result["name"] == document["ship"] else "",
+            ]
+        )
+    share = percent(document["interval_confidence"])
+    head = [
+        "baseline",
+        document["headline"],
+        share,
+        "fine-tuned +",
+        share,
+        "train s",
+        "p50 ms",
+        "MB",
+    ]
+    return f"{columns([*head, ''], rows)}\n\nworth it   {document['reason']}"
+
+
 def certificate(document: dict[str, Any]) -> str:
     """The candidates against the budget, or INFEASIBLE with what each one misses."""
     budget = ", ".join(f"{key} {value:g}" for key, value in document["budget"].items())
@@ -143,6 +216,15 @@ def certificate(document: dict[str, Any]) -> str:
     return f"budget     {budget}\n\n{columns(head, rows)}\n\noutcome    {outcome}"
 
 
+def _marked(document: dict[str, Any]) -> str:
+    if document["abstain_below"] is None:
+        return "no answer as out of scope"
+    return (
+        f"answers of a score below {document['abstain_below']:.4f} as out of scope, at most "
+        f"{percent(document['max_abstain_ratio'])} of ordinary requests"
+    )
+
+
 def bundle(document: dict[str, Any]) -> str:
     """A manifest in lines."""
     measured = document["measurement"]
@@ -156,6 +238,7 @@ def bundle(document: dict[str, Any]) -> str:
         f"latency    p50 {measured['latency_p50_ms']['value']:.2f} ms, "
         f"p95 {measured['latency_p95_ms']['value']:.2f} ms",
         f"drift      {document['reference']['reason']}",
+        f"marks      {_marked(document)}",
     ]
     lines += [f"parent     {name} {digest[:12]}" for name, digest in document["parents"].items()]
     lines += [

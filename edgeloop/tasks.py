@@ -11,11 +11,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeloop.rows import Row, Span
+from edgeloop.rows import Row, Span, TextInput
 from edgeloop.runtime import RowOutput, softmax
 
 OUTSIDE = "O"
 MULTI_LABEL_THRESHOLD = 0.5
+# Rows whose cosines with all others are held at a time.
+BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,45 @@ class Task(Protocol):
         """The answer that a person gave."""
         ...
 
+    def inputs(self, rows: Sequence[Row]) -> list[TextInput]:
+        """All that the model must read to be judged on `rows`, in the order that `right` takes."""
+        ...
+
+    def right(
+        self, outputs: Sequence[RowOutput], rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.bool_]:
+        """Which rows are answered rightly, (rows,); `outputs` are those of `inputs(rows)`."""
+        ...
+
+    def read_label(self, word: str) -> tuple[str, ...] | None:
+        """The labels in `Row.label`'s one word; None where one word cannot say a row's truth."""
+        ...
+
 
 def is_right(answer: Answer, truth: Answer) -> bool:
     """Exactly the same labels and the same spans."""
     return set(answer.labels) == set(truth.labels) and set(answer.spans) == set(truth.spans)
 
 
-class TextClassification:
+class _OneInputPerRow:
+    """What the tasks share that read and judge each row by itself."""
+
+    def inputs(self, rows: Sequence[Row]) -> list[TextInput]:
+        return [row.input for row in rows]
+
+    def right(
+        self: Task, outputs: Sequence[RowOutput], rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.bool_]:
+        return np.array(
+            [
+                is_right(self.answer(output, labels), self.truth(row))
+                for output, row in zip(outputs, rows, strict=True)
+            ],
+            dtype=bool,
+        )
+
+
+class TextClassification(_OneInputPerRow):
     """One label per row; logits (classes,)."""
 
     def labels(self, rows: Iterable[Row]) -> tuple[str, ...]:
@@ -81,8 +115,7 @@ class TextClassification:
         return tuple(labels)
 
     def probabilities(self, output: RowOutput, labels: Sequence[str]) -> NDArray[np.float64]:
-        probabilities: NDArray[np.float64] = softmax(output.logits[None])[0]
-        return probabilities
+        return softmax(output.logits)
 
     def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
         probabilities = self.probabilities(output, labels)
@@ -92,6 +125,9 @@ class TextClassification:
 
     def truth(self, row: Row) -> Answer:
         return Answer(labels=row.labels)
+
+    def read_label(self, word: str) -> tuple[str, ...] | None:
+        return (word,)
 
 
 class MultiLabelClassification(TextClassification):
@@ -114,8 +150,11 @@ class MultiLabelClassification(TextClassification):
             score=float(np.prod(np.maximum(each, 1.0 - each))),
         )
 
+    def read_label(self, word: str) -> tuple[str, ...] | None:
+        return tuple(label for label in word.split("|") if label)
 
-class TokenClassification:
+
+class TokenClassification(_OneInputPerRow):
     """Entities in BIO: logits (tokens, 1 + 2 * labels), columns O, B-first, I-first, B-second, ...
 
     A token's offsets are its characters in the row's text; tokens of a second text and special
@@ -136,7 +175,7 @@ class TokenClassification:
         at the most entity-like token, scaled to sum to 1."""
         real = [i for i, (start, end) in enumerate(output.offsets) if end > start]
         if not real or not labels:
-            return np.array([1.0, *[0.0] * len(labels)])
+            return np.array([1.0] + [0.0] * len(labels))
         tokens = softmax(output.logits[real])  # (tokens, tags)
         types = (tokens[:, 1::2] + tokens[:, 2::2]).max(axis=0)  # (labels,)
         return _scaled(np.concatenate([[tokens[:, 0].min()], types]))
@@ -157,6 +196,14 @@ class TokenClassification:
 
     def truth(self, row: Row) -> Answer:
         return Answer(spans=row.spans)
+
+    def read_label(self, word: str) -> tuple[str, ...] | None:
+        return None
+
+
+def tag_names(labels: Sequence[str]) -> list[str]:
+    """The names of a tagger's columns: O, B-first, I-first, B-second, ..."""
+    return [OUTSIDE, *(f"{part}-{label}" for label in labels for part in "BI")]
 
 
 def entity_runs(
@@ -199,6 +246,39 @@ class TextEmbedding:
 
     def truth(self, row: Row) -> Answer:
         return Answer()
+
+    def inputs(self, rows: Sequence[Row]) -> list[TextInput]:
+        """The rows' texts, and after them the texts that belong to them."""
+        return [*(row.text for row in rows), *(row.text_pair or "" for row in rows)]
+
+    def right(
+        self, outputs: Sequence[RowOutput], rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.bool_]:
+        """Is the row's own text strictly nearer to it than every different one of all `rows`?"""
+        if not rows:
+            return np.zeros(0, dtype=bool)
+        vectors = np.stack([output.embedding for output in outputs])
+        anchors, positives = vectors[: len(rows)], vectors[len(rows) :]
+        number: dict[str | None, int] = {}
+        texts = np.array([number.setdefault(row.text_pair, len(number)) for row in rows])
+        return nearest_is_own(anchors, positives, texts)
+
+    def read_label(self, word: str) -> tuple[str, ...] | None:
+        return None
+
+
+def nearest_is_own(
+    anchors: NDArray[np.float32], positives: NDArray[np.float32], texts: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Unit vectors (rows, hidden) each, and which text each positive is, (rows,) -> (rows,)."""
+    right = np.zeros(len(anchors), dtype=bool)
+    for start in range(0, len(anchors), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        cosines = anchors[block] @ positives.T  # (block, rows)
+        own = cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))]
+        cosines[texts[block, None] == texts] = -np.inf
+        right[block] = own > cosines.max(axis=1)
+    return right
 
 
 def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,13 +19,14 @@ from finetune.batches import Encoded
 from finetune.checkpoint import CHECKPOINT, trainable
 from finetune.encode import encode
 from finetune.encoder import load_config, load_tokenizer
+from finetune.epochs import best_epoch
 from finetune.methods.method import Method, save_tensors
 from finetune.methods.registry import METHODS
 from finetune.model import MODELS, TaskModel, task_settings
 from finetune.objectives import OBJECTIVES
 from finetune.retention.distill import soft_targets
 from finetune.split import digest_ratio
-from finetune.train import Say, best_epoch, fit
+from finetune.train import Say, fit
 
 DATASET, ADAPTER, MERGED = "dataset", "adapter", "merged"
 HEAD_WEIGHTS = "head.safetensors"

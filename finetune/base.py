@@ -22,8 +22,9 @@ PACKAGE = "package:"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
 VOCABULARIES = (
-    "tokenizer.json",
+    TOKENIZER,
     "vocab.txt",
     "vocab.json",
     "sentencepiece.bpe.model",
@@ -36,6 +37,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+HUB_FILES = [CONFIG, WEIGHTS, WEIGHTS_INDEX, "model-*.safetensors", *TOKENIZER_FILES]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,16 @@ def resolve_base(name: str) -> Base:
     return Base(name, folder, digest_of({file: digest_file(folder / file) for file in files}))
 
 
-def _folder(name: str) -> Path:
+def tokenizer_path(name: str) -> Path | None:
+    """The base's tokenizer.json, or None where it has none; of a hub model no weights are fetched.
+
+    Raises RecipeError or TrainingError where the base cannot be found.
+    """
+    path = _folder(name, [TOKENIZER]) / TOKENIZER
+    return path if path.is_file() else None
+
+
+def _folder(name: str, hub_files: list[str] = HUB_FILES) -> Path:
     if name.startswith(PACKAGE):
         return _package_folder(name)
     # The recipe made a folder's path absolute; any other name is the hub's, whatever lies here.
@@ -71,7 +82,7 @@ def _folder(name: str) -> Path:
         return Path(name)
     if name.startswith((".", "/", "~")):
         raise RecipeError(f"base {name!r}: there is no such folder")
-    return _hub_folder(name)
+    return _hub_folder(name, hub_files)
 
 
 def _package_folder(name: str) -> Path:
@@ -89,8 +100,7 @@ def _package_folder(name: str) -> Path:
     return folder
 
 
-def _hub_folder(name: str) -> Path:
-    wanted = [CONFIG, WEIGHTS, WEIGHTS_INDEX, "model-*.safetensors", *TOKENIZER_FILES]
+def _hub_folder(name: str, wanted: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except HFValidationError:

@@ -37,12 +37,16 @@ class Audit:
 
 
 def audit(recipe: Recipe) -> Audit:
-    """Read and check every row; nothing is written. Labels are counted as the task has them:
-    classes, each of several labels, or the types of the spans.
+    """Read and check every row; nothing is written.
 
     Raises DatasetError that names all problems (at most 20 lines).
     """
-    rows = load(recipe)
+    return summarise(load(recipe))
+
+
+def summarise(rows: Rows) -> Audit:
+    """Rows per split, and per split and label as the task has them: classes, each of several
+    labels, or the types of the spans."""
     return Audit(
         rows={name: len(split) for name, split in rows.splits.items()},
         labels={
@@ -77,10 +81,11 @@ def source_files(data: Data) -> list[tuple[str, Path]]:
         named = [(name, path) for name, paths in data.files if paths for path in paths]
     else:
         named = [("rows", path) for path in data.files]
-    return [(name, file) for name, path in named for file in _files(path)]
+    return [(name, file) for name, path in named for file in files_of(path)]
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """A file, or every file of a dataset's folder."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.rglob("*") if file.is_file())

@@ -19,44 +19,52 @@ from finetune.model import Embedder, TaskModel
 BATCH_ROWS = 64
 
 
+class Scorer:
+    """A model with its tokenizer, loaded once. `with_states`: the logits are the hidden states,
+    (tokens, hidden)."""
+
+    def __init__(
+        self, model: TaskModel, tokenizer_folder: Path, max_tokens: int, with_states: bool = False
+    ) -> None:
+        self._model = model.eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+        self._max_tokens = max_tokens
+        self._with_states = with_states
+
+    def __call__(self, inputs: Sequence[TextInput]) -> list[RowOutput]:
+        """One output per input, in their order."""
+        sequences = tokenize(inputs, self._tokenizer, self._max_tokens)
+        encoded = unlabelled(sequences)
+        order = sorted(range(len(inputs)), key=encoded.tokens)
+        found: dict[int, RowOutput] = {}
+        with torch.inference_mode():
+            for start in range(0, len(order), BATCH_ROWS):
+                chosen = order[start : start + BATCH_ROWS]
+                rows = _rows(self._model, make_batch(encoded, chosen), self._with_states)
+                for i, (logits, embedding) in zip(chosen, rows, strict=True):
+                    found[i] = RowOutput(logits, embedding, sequences.offsets[i])
+        return [found[i] for i in range(len(inputs))]
+
+
+def merged_scorer(folder: Path, task: str, labels: Sequence[str], max_tokens: int) -> Scorer:
+    """Answers as the merged model in the folder does."""
+    with quiet_transformers():
+        return Scorer(load_merged(folder, task, labels), folder, max_tokens)
+
+
+def frozen_scorer(base_folder: Path, max_tokens: int) -> Scorer:
+    """What a base makes of texts as it is: `embedding` the pooled unit vector, `logits` the hidden
+    states."""
+    with quiet_transformers():
+        encoder = load_encoder(base_folder, load_config(base_folder), torch.float32)
+        return Scorer(Embedder(encoder, 0), base_folder, max_tokens, with_states=True)
+
+
 def score_merged(
     folder: Path, task: str, labels: Sequence[str], inputs: Sequence[TextInput], max_tokens: int
 ) -> list[RowOutput]:
     """A merged folder's answers, in the order of the inputs."""
-    with quiet_transformers():
-        return score(load_merged(folder, task, labels), folder, inputs, max_tokens)
-
-
-def hidden_states(folder: Path, inputs: Sequence[TextInput], max_tokens: int) -> list[RowOutput]:
-    """What a frozen base makes of the inputs: `embedding` is the pooled unit vector (hidden,),
-    `logits` are the hidden states (tokens, hidden)."""
-    with quiet_transformers():
-        model = Embedder(load_encoder(folder, load_config(folder), torch.float32), 0)
-        return score(model, folder, inputs, max_tokens, with_states=True)
-
-
-def score(
-    model: TaskModel,
-    folder: Path,
-    inputs: Sequence[TextInput],
-    max_tokens: int,
-    with_states: bool = False,
-) -> list[RowOutput]:
-    """A model's answers, tokenized by the folder's tokenizer; with_states: hidden states in the
-    place of the logits."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    sequences = tokenize(inputs, tokenizer, max_tokens)
-    encoded = unlabelled(sequences)
-    order = sorted(range(len(inputs)), key=encoded.tokens)
-    found: dict[int, RowOutput] = {}
-    model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(order), BATCH_ROWS):
-            chosen = order[start : start + BATCH_ROWS]
-            rows = _rows(model, make_batch(encoded, chosen), with_states)
-            for i, (logits, embedding) in zip(chosen, rows, strict=True):
-                found[i] = RowOutput(logits, embedding, sequences.offsets[i])
-    return [found[i] for i in range(len(inputs))]
+    return merged_scorer(folder, task, labels, max_tokens)(inputs)
 
 
 def unlabelled(sequences: Sequences) -> Encoded:

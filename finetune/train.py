@@ -14,7 +14,7 @@ import torch
 from transformers import set_seed
 
 from edgeloop.errors import TrainingError
-from edgeloop.recipe import Finetune, Training
+from edgeloop.recipe import Finetune
 from edgeloop.records import Epoch
 from finetune.batches import Batch, Encoded, in_order, shuffled
 from finetune.checkpoint import (
@@ -26,6 +26,7 @@ from finetune.checkpoint import (
     trainable,
     write_checkpoint,
 )
+from finetune.epochs import best_epoch, is_finished
 from finetune.model import TaskModel
 from finetune.objectives import OBJECTIVES, blended_loss
 
@@ -59,20 +60,6 @@ def learning_rate(step: int, steps: int, settings: Finetune) -> float:
     if step < warmup:
         return settings.learning_rate * (step + 1) / (warmup + 1)
     return settings.learning_rate * (steps - step) / max(1, steps - warmup)
-
-
-def best_epoch(epochs: list[Epoch]) -> Epoch:
-    """The epoch of the highest validation figure, of equals the one with the smallest loss."""
-    return max(epochs, key=lambda epoch: (epoch.validation_metric, -epoch.validation_loss))
-
-
-def is_finished(epochs: list[Epoch], training: Training) -> bool:
-    """All epochs done, or none better for early_stopping_patience epochs."""
-    if not epochs:
-        return False
-    last = epochs[-1].epoch
-    waited = last - best_epoch(epochs).epoch
-    return last >= training.num_train_epochs or waited >= training.early_stopping_patience
 
 
 def fit(

@@ -28,6 +28,7 @@ DEPENDENCE_LEVEL = 0.01
 # confidence; new topics were measured at 0.5 to 0.8.
 NEW_TOPIC_TAIL_RATIO = 0.6
 VISIBILITY_TAIL = 0.05
+NOVELTY_ONLY = "; novelty alone is watched, the model has no classes"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def fit_reference(
     target_run_length: int,
     seed: int = 0,
 ) -> Fitted:
-    """Fit on embeddings (n, hidden) and probabilities (n, classes), rows in order of arrival.
+    """Fit on embeddings (n, hidden) and probabilities (n, classes), rows in order of arrival. With
+    one class (text-embedding) the confidence says nothing and novelty alone is watched.
 
     Raises MonitorError where there are fewer than two rows, the shapes do not match or a value
     is not finite.
@@ -62,7 +64,9 @@ def fit_reference(
     count = centroid_count(rows)
     centroids = spherical_kmeans(unit, count, np.random.default_rng([seed, 0]))
     scores = np.stack([cross_fitted_novelty(unit, count, seed), -probabilities.max(axis=1)])
-    refusal = _refusal(probabilities.argmax(axis=1), seed)
+    one_class = probabilities.shape[1] == 1
+    kinds = (unit @ centroids.T if one_class else probabilities).argmax(axis=1)
+    refusal = _refusal(kinds, "neighbourhood" if one_class else "class", seed)
     calibration = None if refusal else calibrate(scores, target_run_length, seed)
     armed = calibration is not None and calibration.run_length >= target_run_length
     return Fitted(
@@ -74,7 +78,8 @@ def fit_reference(
         rows=rows,
         armed=armed,
         smallest_visible_share=smallest_visible_share(rows),
-        reason=refusal if calibration is None else _say(calibration, target_run_length),
+        reason=(refusal if calibration is None else _say(calibration, target_run_length))
+        + (NOVELTY_ONLY if one_class else ""),
     )
 
 
@@ -103,21 +108,21 @@ def _check(embeddings: Vectors, probabilities: NDArray[np.float64]) -> None:
         )
 
 
-def _refusal(classes: NDArray[np.intp], seed: int) -> str:
-    """Why this reference may not arm; empty where it may."""
-    rows = len(classes)
+def _refusal(kinds: NDArray[np.intp], name: str, seed: int) -> str:
+    """Why this reference may not arm; empty where it may. `kinds` (n,) sorts the rows."""
+    rows = len(kinds)
     if rows < LEAST_ROWS:
         return (
             f"not armed: the reference has {rows} rows, a run length can be promised from "
             f"{LEAST_ROWS} on; add {LEAST_ROWS - rows} rows that are not trained on"
         )
-    p = neighbours_agree_p(classes, seed)
+    p = neighbours_agree_p(kinds, seed)
     if p > DEPENDENCE_LEVEL:
         return ""
     return (
-        f"not armed: neighbouring reference rows share a class more often than chance (p = {p:.3f})"
-        ", so the rows are not independent; keep one row per client or burst, or every m-th row, "
-        "in the reference and in the traffic"
+        f"not armed: neighbouring reference rows share a {name} more often than chance "
+        f"(p = {p:.3f}), so the rows are not independent; keep one row per client or burst, or "
+        "every m-th row, in the reference and in the traffic"
     )
 
 

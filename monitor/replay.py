@@ -14,7 +14,8 @@ from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import MonitorError, RecipeError
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.records import Verdict
-from edgeloop.runtime import OnnxModel, softmax
+from edgeloop.runtime import OnnxModel, split_rows
+from edgeloop.tasks import TASKS, Task
 from monitor.observer import DriftObserver
 
 logger = logging.getLogger(__name__)
@@ -98,17 +99,19 @@ class _Tally:
 def replay(
     rows: Sequence[Row], url: str, progress: Progress, stop_at_alarm: bool = False
 ) -> ReplayResult:
-    """Send every row's text to POST /predict, one by one, and follow GET /drift.
+    """Send every row's text to POST /v1/predict, one by one, and follow GET /drift.
 
-    A request that fails is counted, the replay goes on. Raises RecipeError where `url` is none,
-    MonitorError where the server's /drift does not answer, or where every request failed.
+    A request that fails is counted, the replay goes on. Raises RecipeError where `url` is none or
+    the model answers something else than labels of single texts, MonitorError where the server's
+    /drift and /info do not answer, or where every request failed.
     """
     tally = _Tally(len(rows), progress)
     with _client(url) as client:
         start = _settled(client)
+        task = _check_model(client)
         tally.evidence.append((start.status.observations, start.status.log_evidence))
         for row_id, text, label in rows:
-            tally.answered(label, _predict(client, row_id, text, tally))
+            tally.answered(_sorted(task, label), _predict(client, row_id, text, tally))
             if tally.sent % POLL_EVERY_REQUESTS == 0:
                 _note(tally, start, _drift(client))
                 if stop_at_alarm and tally.verdict is not None:
@@ -117,8 +120,8 @@ def replay(
         _note(tally, start, end)
     if tally.failed == tally.sent > 0:
         raise MonitorError(
-            f"{url}: all {tally.sent} requests to /predict failed ({tally.problem}); nothing was "
-            "replayed. The server's log tells more"
+            f"{url}: all {tally.sent} requests to /v1/predict failed ({tally.problem}); nothing "
+            "was replayed. The server's log tells more"
         )
     return tally.result(end.status, start.status.alarmed)
 
@@ -141,14 +144,14 @@ class _Drift:
 
 
 def _predict(client: httpx.Client, row_id: str, text: str, tally: _Tally) -> str | None:
-    """The best label, None where the request failed; `tally` keeps why."""
+    """The answer as `Row.label` has it, None where the request failed; `tally` keeps why."""
     try:
         # A header takes ASCII only; the server makes an id of its own for an unfit one.
         headers = {"x-request-id": row_id.encode("ascii", "replace").decode()}
         answer = client.post(
-            "/predict", json={"inputs": text, "truncate": True}, headers=headers
+            "/v1/predict", json={"inputs": text, "truncate": True}, headers=headers
         ).raise_for_status()
-        return str(answer.json()[0]["label"])
+        return "|".join(sorted(answer.json()["predictions"][0]["labels"]))
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
         tally.problem = str(problem).splitlines()[0] if str(problem) else repr(problem)
         logger.warning("event=request_failed row=%s problem=%r", row_id, problem)
@@ -157,13 +160,46 @@ def _predict(client: httpx.Client, row_id: str, text: str, tally: _Tally) -> str
 
 def _drift(client: httpx.Client) -> _Drift:
     try:
-        document = client.get("/drift").raise_for_status().json()
-        return _read_drift(document)
+        return _read_drift(client.get("/drift").raise_for_status().json())
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
-        raise MonitorError(
-            f"{client.base_url}: GET /drift does not answer as an edgeloop server does "
-            f"({problem}); start one with `edgeloop serve`, or replay with --bundle"
-        ) from None
+        raise _no_server(client, "/drift", problem) from None
+
+
+def _check_model(client: httpx.Client) -> Task:
+    try:
+        document = client.get("/info").raise_for_status().json()
+        task, text_pair = str(document["task"]), bool(document["text_pair"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+        raise _no_server(client, "/info", problem) from None
+    return check_replayable(task, text_pair)
+
+
+def _no_server(client: httpx.Client, path: str, problem: Exception) -> MonitorError:
+    return MonitorError(
+        f"{client.base_url}: GET {path} does not answer as an edgeloop server does "
+        f"({problem}); start one with `edgeloop serve`, or replay with --bundle"
+    )
+
+
+def check_replayable(task: str, text_pair: bool) -> Task:
+    """The task of that name. Raises RecipeError where its models answer something else than labels
+    of single texts."""
+    if task not in TASKS or TASKS[task].read_label("") is None:
+        raise RecipeError(
+            f"this model's task is {task}; a replay takes rows of a text and its labels, for "
+            "classification. Send the model's own requests and look at GET /drift"
+        )
+    if text_pair:
+        raise RecipeError(
+            "this model reads pairs of texts, a replay sends single ones. Send the model's own "
+            "requests and look at GET /drift"
+        )
+    return TASKS[task]
+
+
+def _sorted(task: Task, label: str | None) -> str | None:
+    """A file's label in the form of `Row.label`: several may come in any order."""
+    return None if label is None else "|".join(sorted(task.read_label(label) or ()))
 
 
 def _read_drift(document: dict[str, Any]) -> _Drift:
@@ -203,20 +239,22 @@ def replay_offline(
 ) -> ReplayResult:
     """The same without a server: model and monitor of the bundle in this process.
 
-    Raises EngineError where the model does not load, MonitorError where the reference does not.
+    Raises RecipeError where the model answers something else than labels of single texts,
+    EngineError where it does not load, MonitorError where the reference does not.
     """
     manifest = bundle.manifest
+    task = check_replayable(manifest.task, manifest.text_pair)
     observer = DriftObserver(bundle)
     model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
     tally = _Tally(len(rows), progress)
     for _, text, label in rows:
         encoded = model.encode([text])
-        output = model.run(encoded)
-        scores = softmax(output.logits)[0]
+        (output,) = split_rows(encoded, model.run(encoded))
+        probabilities = task.probabilities(output, manifest.labels)
         verdict = observer.observe(
-            Observation(text, output.embedding[0], scores, encoded.tokens[0])
+            Observation(text, output.embedding, probabilities, encoded.tokens[0])
         )
-        tally.answered(label, manifest.labels[int(scores.argmax())])
+        tally.answered(_sorted(task, label), task.answer(output, manifest.labels).label)
         status = observer.status()
         tally.evidence.append((status.observations, status.log_evidence))
         if verdict is not None:

@@ -4,10 +4,10 @@ Reads dataset/reference.jsonl and candidates/<chosen>/{model.onnx,tokenizer.json
 reference/{reference.npz,record.json}.
 """
 
-import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,16 @@ from edgeloop.bundle import MODEL, REFERENCE, TOKENIZER
 from edgeloop.errors import MonitorError
 from edgeloop.recipe import Recipe
 from edgeloop.records import Certificate, Dataset, Reference
+from edgeloop.rows import Row, TextInput, read_rows, whole_text
 from edgeloop.rundir import RECORD_NAME, RunDir, digest_entries, list_files
-from edgeloop.runtime import OnnxModel, softmax
+from edgeloop.runtime import OnnxModel
+from edgeloop.tasks import TASKS, Task
 from monitor.fit import fit_reference
 from monitor.geometry import Vectors
 from monitor.reference import FORMAT, ReferenceData, reference_figures, save_reference
 from monitor.words import count_words
 
-ROWS = "reference.jsonl"
+SPLIT = "reference"
 # Bump where a change of the method must make runs fit their reference again.
 METHOD_VERSION = 1
 SEED = 0
@@ -41,8 +43,8 @@ def run(
     """Score the reference rows with the artefact that ships, fit the detector, verify its promise.
 
     A reference that cannot promise a run length is a result (`armed` False, with its reason).
-    Raises MonitorError where no candidate was chosen or there are no rows, EngineError where the
-    model does not load.
+    Raises MonitorError where no candidate was chosen or there are no rows, DatasetError where they
+    do not read, EngineError where the model does not load.
     """
     if certificate.chosen is None:
         raise MonitorError(
@@ -53,6 +55,7 @@ def run(
     target = recipe.monitor.target_run_length
     inputs = {
         "dataset": dataset.digest,
+        "task": recipe.task,
         "model": digest_entries(list_files(chosen)),
         "max_tokens": recipe.serve.max_tokens,
         "target_run_length": target,
@@ -62,8 +65,9 @@ def run(
 
     def work(folder: Path, inputs_digest: str) -> Reference:
         model = OnnxModel(chosen / MODEL, chosen / TOKENIZER, recipe.serve.max_tokens)
-        texts = _read_texts(run.folder("dataset") / ROWS)
-        data = _fit(model, texts, dataset.labels, target, progress)
+        rows = read_rows(run.folder("dataset"), SPLIT)
+        scorer = Scorer(model, TASKS[recipe.task], dataset.labels, progress)
+        data = _fit(scorer, rows, target)
         save_reference(data, folder / REFERENCE)
         return Reference(
             inputs_digest=inputs_digest,
@@ -83,40 +87,38 @@ def run(
     return record
 
 
-def _read_texts(path: Path) -> list[str]:
-    try:
-        # Not str.splitlines: a text may hold a line separator such as U+2028.
-        lines = path.read_bytes().split(b"\n")
-        return [str(json.loads(line)["text"]) for line in lines if line]
-    except (OSError, ValueError, KeyError) as problem:
-        raise MonitorError(
-            f"{path}: the reference rows cannot be read ({problem!r}); delete the dataset folder "
-            "and run again"
-        ) from None
+@dataclass(frozen=True)
+class Scorer:
+    """The artefact that ships, and what its numbers mean."""
+
+    model: OnnxModel
+    task: Task
+    labels: tuple[str, ...]
+    progress: Progress
 
 
-def _fit(
-    model: OnnxModel, texts: list[str], labels: tuple[str, ...], target: int, progress: Progress
-) -> ReferenceData:
-    embeddings, probabilities = _score(model, texts, progress)
-    progress(f"reference: simulating a false-alarm interval of {target} rows")
+def _fit(scorer: Scorer, rows: Sequence[Row], target: int) -> ReferenceData:
+    # A text-embedding row is its anchor here, the kind of text that is asked about when served.
+    texts = scorer.task.inputs(rows)[: len(rows)]
+    embeddings, probabilities = _score(scorer, texts)
+    scorer.progress(f"reference: simulating a false-alarm interval of {target} rows")
     fitted = fit_reference(embeddings, probabilities, target, SEED)
-    classes = np.bincount(probabilities.argmax(axis=1), minlength=len(labels))
-    return ReferenceData(fitted, labels, tuple(classes.tolist()), count_words(texts))
+    names = scorer.task.class_names(scorer.labels)
+    classes = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
+    words = count_words(whole_text(text) for text in texts)
+    return ReferenceData(fitted, names, tuple(classes.tolist()), words)
 
 
-def _score(
-    model: OnnxModel, texts: list[str], progress: Progress
-) -> tuple[Vectors, NDArray[np.float64]]:
+def _score(scorer: Scorer, texts: Sequence[TextInput]) -> tuple[Vectors, NDArray[np.float64]]:
     """embeddings (n, hidden) and probabilities (n, classes), one text at a time as when served."""
     embeddings, probabilities, said = [], [], time.monotonic()
     for done, text in enumerate(texts):
         if time.monotonic() - said >= PROGRESS_SECONDS:
             said = time.monotonic()
-            progress(f"reference: {done} of {len(texts)} rows scored")
-        output = model.score([text])
-        embeddings.append(output.embedding[0])
-        probabilities.append(softmax(output.logits)[0])
+            scorer.progress(f"reference: {done} of {len(texts)} rows scored")
+        (output,) = scorer.model.score([text])
+        embeddings.append(output.embedding)
+        probabilities.append(scorer.task.probabilities(output, scorer.labels))
     if not texts:
         raise MonitorError("the reference has no rows; name some under data.files.reference")
     return np.stack(embeddings), np.stack(probabilities)

@@ -1,6 +1,6 @@
-"""The server's routes. /predict is plain ASGI (predict.py), the others are Starlette's.
+"""The server's routes. Those of predict.DIALECTS are plain ASGI, the others are Starlette's.
 
-POST /predict  POST /feedback  GET /health  GET /info  GET /metrics  GET /drift
+POST /predict /embed /v1/predict /feedback    GET /health /info /metrics /drift
 """
 
 import asyncio
@@ -17,10 +17,12 @@ from starlette.types import Receive, Scope, Send
 
 from edgeloop.errors import LedgerError
 from edgeloop.ledger import LabelledRow, Ledger
+from serve.feedback import parse_feedback
 from serve.metrics import OTHER, ROUTE_CODES, ServeMetrics
-from serve.predict import Predict
+from serve.predict import DIALECTS, Predict
+from serve.refused import Refused
 from serve.slot import Slot
-from serve.tei import MAX_BATCH_TEXTS, Refused, parse_feedback
+from serve.tei import MAX_BATCH_TEXTS
 from serve.wire import (
     CLIENT_CLOSED,
     ClientGone,
@@ -77,9 +79,9 @@ class EdgeApp:
         self, route: str, scope: Scope, receive: Receive, exchange: Exchange
     ) -> None:
         try:
-            if route == "/predict" and scope["method"] == "POST":
-                await self._predict(scope, receive, exchange.send)
-            elif route == "/predict":
+            if route in DIALECTS and scope["method"] == "POST":
+                await self._predict(DIALECTS[route], scope, receive, exchange.send)
+            elif route in DIALECTS:
                 await send_error(exchange.send, 405, "Validation", "use POST")
             else:
                 await self._others(scope, receive, exchange.send)
@@ -110,7 +112,7 @@ class EdgeApp:
                 reason="ledger",
             )
         body = await read_body(request.scope, request.receive)
-        row = parse_feedback(body, self._slot.current.bundle.manifest.labels)
+        row = parse_feedback(body, self._slot.current.bundle.manifest)
         labelled = LabelledRow(row.id, row.text, row.label)
         try:
             stored = await asyncio.to_thread(
@@ -142,6 +144,8 @@ class EdgeApp:
                 "candidate": manifest.candidate,
                 "bundle_digest": bundle.digest,
                 "labels": manifest.labels,
+                "text_pair": manifest.text_pair,
+                "abstain_below": manifest.abstain_below,
                 "max_tokens": manifest.max_tokens,
                 "max_batch_texts": MAX_BATCH_TEXTS,
                 "deadline_ms": manifest.deadline_ms,

@@ -6,6 +6,7 @@ padding than they win. Threads share one session: ONNX Runtime lets go of the GI
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import EngineError
-from edgeloop.runtime import Encoded, OnnxModel, Output, softmax
+from edgeloop.rows import TextInput
+from edgeloop.runtime import Encoded, OnnxModel, Output, RowOutput, split_rows
+from edgeloop.tasks import TASKS, Answer
 
 logger = logging.getLogger(__name__)
 
@@ -53,23 +56,24 @@ class Unhealthy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One text's answer: logits (classes,) float32, probabilities (classes,) float64, embedding
-    (hidden,) float32; seconds from submission to the start, and of tokenizing and inference."""
+    """One text's or pair's answer: probabilities (class_names,) as its task has them, float64;
+    seconds from submission to the start, and of tokenizing and inference."""
 
-    text: str
+    text: TextInput
     tokens: int
-    logits: NDArray[np.float32]
+    output: RowOutput
+    answer: Answer
     probabilities: NDArray[np.float64]
-    embedding: NDArray[np.float32]
+    abstained: bool
     queue_seconds: float
     inference_seconds: float
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """The texts of one request. `deadline` is in time.monotonic() seconds."""
+    """The texts or pairs of one request. `deadline` is in time.monotonic() seconds."""
 
-    texts: Sequence[str]
+    texts: Sequence[TextInput]
     truncate: bool
     deadline: float
     future: Future[list[Scored]] = field(default_factory=Future)
@@ -85,9 +89,40 @@ class Job:
 class Model(Protocol):
     """What the threads run; edgeloop.runtime.OnnxModel is one."""
 
-    def encode(self, texts: Sequence[str]) -> Encoded: ...
+    def encode(self, texts: Sequence[TextInput]) -> Encoded: ...
 
     def run(self, encoded: Encoded) -> Output: ...
+
+
+class Reader:
+    """What the model's numbers mean, by the bundle's task. An answer of a score under
+    `abstain_below` is out of scope."""
+
+    def __init__(
+        self, task: str, labels: Sequence[str], abstain_below: float | None = None
+    ) -> None:
+        self._task = TASKS[task]
+        self._labels = labels
+        self._width = self._task.width(labels)
+        self._below = -math.inf if abstain_below is None else abstain_below
+
+    def read(self, output: RowOutput) -> tuple[Answer, NDArray[np.float64], bool]:
+        """The answer, the probabilities of the class names, and whether the answer is out of scope.
+
+        Raises EngineError where the numbers are not finite or not those of the labels.
+        """
+        numbers = output.logits if self._width else output.embedding
+        if not np.isfinite(numbers).all():
+            raise EngineError("the model's answer is not finite; run `edgeloop bundle verify`")
+        width = output.logits.shape[-1]
+        if width != self._width:
+            raise EngineError(
+                f"the model answers with {width} numbers, the manifest's {len(self._labels)} "
+                f"labels need {self._width}"
+            )
+        answer = self._task.answer(output, self._labels)
+        probabilities = self._task.probabilities(output, self._labels)
+        return answer, probabilities, answer.score < self._below
 
 
 class Engine(Protocol):
@@ -118,8 +153,9 @@ class Engine(Protocol):
 class ThreadEngine:
     """The Engine for a model whose run() is thread-safe and lets go of the GIL."""
 
-    def __init__(self, model: Model, workers: int, queue_texts: int) -> None:
+    def __init__(self, model: Model, reader: Reader, workers: int, queue_texts: int) -> None:
         self._model = model
+        self._reader = reader
         self._limit = queue_texts
         self._queue: deque[Job] = deque()
         self._queued = 0  # texts, not jobs
@@ -222,15 +258,15 @@ class ThreadEngine:
         encoded = self._model.encode([text])
         if encoded.truncated[0] and not job.truncate:
             raise TooLong(index)
-        output = self._model.run(encoded)
-        if not np.isfinite(output.logits).all():
-            raise EngineError("the model's logits are not finite; run `edgeloop bundle verify`")
+        (output,) = split_rows(encoded, self._model.run(encoded))
+        answer, probabilities, abstained = self._reader.read(output)
         return Scored(
             text=text,
             tokens=encoded.tokens[0],
-            logits=output.logits[0],
-            probabilities=softmax(output.logits)[0],
-            embedding=output.embedding[0],
+            output=output,
+            answer=answer,
+            probabilities=probabilities,
+            abstained=abstained,
             queue_seconds=started - job.submitted,
             inference_seconds=time.monotonic() - started,
         )
@@ -247,5 +283,7 @@ class ThreadEngine:
 
 def open_engine(bundle: Bundle, workers: int, queue_texts: int) -> ThreadEngine:
     """Load a bundle's model. Raises EngineError where it does not load."""
-    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), bundle.manifest.max_tokens)
-    return ThreadEngine(model, workers, queue_texts)
+    manifest = bundle.manifest
+    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
+    reader = Reader(manifest.task, manifest.labels, manifest.abstain_below)
+    return ThreadEngine(model, reader, workers, queue_texts)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from edgeloop.bundle import Bundle
 from edgeloop.naming import metric_name
+from edgeloop.tasks import TASKS
 from serve.engine import Scored
 
 VARIANT = "stable"
@@ -18,6 +19,8 @@ CLASS_LIMIT = 100
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 ROUTE_CODES = {
     "/predict": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
+    "/embed": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
+    "/v1/predict": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
     "/feedback": (200, 400, 405, 413, 422, 499, 500, 503),
     "/health": (200, 405, 500, 503),
     "/info": (200, 405, 500),
@@ -63,7 +66,7 @@ class ServeMetrics:
         )
         self._rejected = Counter(
             metric_name("rejected", total=True),
-            "Requests to /predict and /feedback that were refused",
+            "Requests for answers and to /feedback that were refused",
             ("model", "reason"),
             registry=registry,
         )
@@ -93,6 +96,12 @@ class ServeMetrics:
             metric_name("predictions", total=True),
             "Answered texts by their best class",
             ("model", "variant", "class"),
+            registry=registry,
+        )
+        self._abstained = Counter(
+            metric_name("abstained", total=True),
+            "Answered texts that were marked as out of scope",
+            ("model", "variant"),
             registry=registry,
         )
         self._model_info = Gauge(
@@ -135,18 +144,21 @@ class ServeMetrics:
         self.monitor_errors = self._monitor_errors.labels(self.model)
         self._queue_wait_child = self._queue_wait.labels(self.model, VARIANT)
         self._inference_child = self._inference.labels(self.model, VARIANT)
+        self._abstained_child = self._abstained.labels(self.model, VARIANT)
 
     def answered(self, route: str, code: int, seconds: float) -> None:
         """Count one HTTP answer; `route` must be a key of ROUTE_CODES."""
         self._requests.labels(self.model, VARIANT, route, str(code)).inc()
         self._duration.labels(self.model, VARIANT, route).observe(seconds)
 
-    def scored(self, answers: Sequence[Scored], labels: Sequence[str]) -> None:
-        """Count answered texts."""
+    def scored(self, answers: Sequence[Scored], class_names: Sequence[str]) -> None:
+        """Count answered texts by the class name of the highest probability."""
         for answer in answers:
             self._queue_wait_child.observe(answer.queue_seconds)
             self._inference_child.observe(answer.inference_seconds)
-            self._class(labels[int(answer.probabilities.argmax())]).inc()
+            self._class(class_names[int(answer.probabilities.argmax())]).inc()
+            if answer.abstained:
+                self._abstained_child.inc()
 
     def rejected(self, reason: str) -> None:
         """Count a refused request; `reason` is one of REJECTIONS."""
@@ -162,8 +174,8 @@ class ServeMetrics:
             self._model_info.remove(*self._info)
         self._info = (self.model, VARIANT, bundle.manifest.created_at, bundle.digest)
         self._model_info.labels(*self._info).set(1)
-        for label in bundle.manifest.labels:
-            self._class(label)
+        for name in TASKS[bundle.manifest.task].class_names(bundle.manifest.labels):
+            self._class(name)
 
     def _class(self, label: str) -> Counter:
         """The series of a class; labels beyond the first CLASS_LIMIT share one."""

@@ -1,23 +1,58 @@
-"""POST /predict: the hot route, written against ASGI itself."""
+"""POST /predict, /embed and /v1/predict: the hot routes, written against ASGI itself. They differ
+in the shapes of request and reply alone.
+"""
 
 import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
+from edgeloop.bundle import Bundle
 from edgeloop.errors import EngineError
 from edgeloop.observer import Observation
+from edgeloop.records import Manifest
+from edgeloop.rows import whole_text
 from serve.engine import Engine, Expired, Job, QueueFull, Scored, TooLong, Unhealthy
 from serve.metrics import ServeMetrics
+from serve.refused import Refused
 from serve.slot import Active, Slot
-from serve.tei import MAX_BATCH_TEXTS, Refused, encode_predictions, parse_predict
+from serve.tei import (
+    MAX_BATCH_TEXTS,
+    PredictRequest,
+    encode_embeddings,
+    encode_predictions,
+    parse_embed,
+    parse_predict,
+)
+from serve.v1 import encode_v1, parse_v1
 from serve.wire import header, milliseconds, read_body, send_json
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_LEAST_SECONDS = 0.05
+
+
+Parse = Callable[[bytes, Manifest, int], PredictRequest]
+Encode = Callable[[Sequence[Scored], Bundle, PredictRequest], bytes]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The shapes of a route: what a body asks for, and how the answers are told."""
+
+    parse: Parse
+    encode: Encode
+
+
+DIALECTS = {
+    "/predict": Dialect(parse_predict, lambda a, b, r: encode_predictions(a, b.manifest, r)),
+    "/embed": Dialect(parse_embed, lambda a, b, r: encode_embeddings(a)),
+    "/v1/predict": Dialect(parse_v1, lambda a, b, r: encode_v1(a, b)),
+}
 
 
 class Predict:
@@ -28,25 +63,31 @@ class Predict:
         self._metrics = metrics
         self._max_batch_texts = min(MAX_BATCH_TEXTS, queue_texts)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Refused, wire.ClientGone."""
         body = await read_body(scope, receive)
-        request = parse_predict(body, self._max_batch_texts)
         timeout_seconds = client_timeout(header(scope, b"x-request-timeout-ms"))
         with self._slot.current as active:  # admitted: no await between this and submit()
+            request = dialect.parse(body, active.bundle.manifest, self._max_batch_texts)
             job = Job(request.texts, request.truncate, _deadline(active, timeout_seconds))
             answers = await _answer(active, job)
-            labels = active.bundle.manifest.labels
-            reply = encode_predictions(answers, labels, request)
-            self._metrics.scored(answers, labels)
+            reply = dialect.encode(answers, active.bundle, request)
+            self._metrics.scored(answers, active.class_names)
             for answer in answers:
                 active.feed.put(_observation(answer))
-        inference_seconds = sum(answer.inference_seconds for answer in answers)
-        headers = [
-            (b"x-edgeloop-bundle", active.bundle.digest.encode()),
-            (b"x-inference-time", milliseconds(inference_seconds)),
-        ]
-        await send_json(send, 200, reply, headers)
+        await send_json(send, 200, reply, _headers(active.bundle, answers))
+
+
+def _headers(bundle: Bundle, answers: Sequence[Scored]) -> list[tuple[bytes, bytes]]:
+    inference_seconds = sum(answer.inference_seconds for answer in answers)
+    headers = [
+        (b"x-edgeloop-bundle", bundle.digest.encode()),
+        (b"x-inference-time", milliseconds(inference_seconds)),
+    ]
+    if bundle.manifest.abstain_below is not None:
+        said = b",".join(b"true" if answer.abstained else b"false" for answer in answers)
+        headers.append((b"x-edgeloop-abstained", said))
+    return headers
 
 
 def client_timeout(value: bytes | None) -> float:
@@ -127,4 +168,5 @@ def _too_long(active: Active, job: Job, problem: TooLong) -> Refused:
 
 
 def _observation(answer: Scored) -> Observation:
-    return Observation(answer.text, answer.embedding, answer.probabilities, answer.tokens)
+    text, embedding = whole_text(answer.text), answer.output.embedding
+    return Observation(text, embedding, answer.probabilities, answer.tokens)

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.bundle import Bundle, open_bundle
-from edgeloop.errors import BundleError, EngineError
+from edgeloop.errors import BundleError
+from edgeloop.golden import agrees
 from edgeloop.observer import Observer
 from edgeloop.records import Verdict
-from serve.engine import Engine, Job, open_engine
+from edgeloop.rows import TextInput
+from edgeloop.tasks import TASKS
+from serve.engine import Engine, Job, Scored, open_engine
 from serve.feed import Feed
 from serve.metrics import ServeMetrics
 
@@ -41,6 +44,7 @@ class Active:
         self.bundle = bundle
         self.engine = engine
         self.feed = feed
+        self.class_names = TASKS[bundle.manifest.task].class_names(bundle.manifest.labels)
         self._requests = 0
         self._retired = False
 
@@ -157,20 +161,23 @@ def verify_bundle(path: Path, model: str | None = None, digest: str | None = Non
 def replay_golden(bundle: Bundle, engine: Engine, queue_texts: int) -> float:
     """The share of golden rows that the engine answers as the bundle says, at least
     GOLDEN_AGREEMENT_RATIO; it warms the engine as well. Raises ActivationError (golden)."""
+    manifest = bundle.manifest
+    task = TASKS[manifest.task]
     try:
         rows = bundle.golden()
-        answered = [
-            label
+        answers = [
+            answer
             for start in range(0, len(rows), queue_texts)
-            for label in _best_labels(
-                bundle, engine, [row.text for row in rows[start : start + queue_texts]]
-            )
+            for answer in _ask(engine, [row.input for row in rows[start : start + queue_texts]])
         ]
+        agreed = sum(
+            agrees(row, answer.output, task, manifest.labels)
+            for row, answer in zip(rows, answers, strict=True)
+        )
     except Exception as problem:
         raise ActivationError(
             "golden", f"{bundle.path}: the golden rows cannot be replayed ({problem})"
         ) from problem
-    agreed = sum(a == row.expected for a, row in zip(answered, rows, strict=True))
     if not rows or agreed / len(rows) < GOLDEN_AGREEMENT_RATIO:
         raise ActivationError(
             "golden",
@@ -181,14 +188,9 @@ def replay_golden(bundle: Bundle, engine: Engine, queue_texts: int) -> float:
     return agreed / len(rows)
 
 
-def _best_labels(bundle: Bundle, engine: Engine, texts: list[str]) -> list[str]:
+def _ask(engine: Engine, texts: list[TextInput]) -> list[Scored]:
     deadline = time.monotonic() + GOLDEN_TIMEOUT_SECONDS
     job = Job(texts, truncate=True, deadline=deadline)
     engine.submit(job)
     wait([job.future], timeout=GOLDEN_TIMEOUT_SECONDS)
-    scores = job.future.result(timeout=0)
-    labels = bundle.manifest.labels
-    classes = scores[0].probabilities.size
-    if classes != len(labels):
-        raise EngineError(f"the model has {classes} classes, the manifest {len(labels)} labels")
-    return [labels[int(s.probabilities.argmax())] for s in scores]
+    return job.future.result(timeout=0)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.tei import Refused
+from serve.refused import Refused
 
 MAX_BODY_BYTES = 256 * 1024
 # A body over the limit is still read up to here: an answer to a client that is still sending

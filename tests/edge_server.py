@@ -25,6 +25,7 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.ledger import open_ledger, utc_now
 from edgeloop.observer import Observation, Observer, ObserverStatus
 from edgeloop.records import Verdict
+from edgeloop.tasks import TASKS
 from serve.run import ServerSettings, run_server
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,8 @@ class WordObserver:
     def observe(self, observation: Observation) -> Verdict | None:
         self._seen += 1
         assert observation.embedding.ndim == 1
-        assert observation.probabilities.shape == (len(self._bundle.manifest.labels),)
+        names = TASKS[self._bundle.manifest.task].class_names(self._bundle.manifest.labels)
+        assert observation.probabilities.shape == (len(names),)
         if BROKEN_WORD in observation.text:
             raise ValueError("the observer broke")
         if ALARM_WORD not in observation.text:

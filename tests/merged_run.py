@@ -1,21 +1,38 @@
-"""A run folder as the stages before compress leave it: a tiny merged BERT classifier with random
-weights, and rows that carry the label which that classifier gives them.
+"""A run folder as the stages before compress leave it: a tiny merged BERT of a task with random
+weights, and rows that carry the answers which that model gives them.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+)
 
-from edgeloop.recipe import Recipe
+from compress.merged import load_merged
+from edgeloop.recipe import Recipe, TaskName
 from edgeloop.records import SPLITS, Dataset, MergedModel, Parity
+from edgeloop.rows import Row, write_rows
 from edgeloop.rundir import RunDir, digest_entries, list_files
+from edgeloop.tasks import TASKS, tag_names
 from tests import tiny
 
 MAX_TOKENS = 32
+PLAIN: TaskName = "text-classification"
+ARCHITECTURES: dict[TaskName, Callable[[BertConfig], Any]] = {
+    "text-classification": BertForSequenceClassification,
+    "multi-label-classification": BertForSequenceClassification,
+    "token-classification": BertForTokenClassification,
+    "text-embedding": BertModel,
+}
 
 
 @dataclass(frozen=True)
@@ -27,11 +44,17 @@ class MergedRun:
     merged: MergedModel
 
 
-def make_merged(base: Path, folder: Path, seed: int = 0) -> MergedModel:
-    """A classifier over tiny.LABELS with wide random weights, so that its logits differ by text."""
+def labels_of(task: TaskName) -> tuple[str, ...]:
+    """What the merge of this task records."""
+    return () if task == "text-embedding" else tiny.LABELS
+
+
+def make_merged(base: Path, folder: Path, seed: int = 0, task: TaskName = PLAIN) -> MergedModel:
+    """A model over tiny.LABELS with wide random weights, so that its answers differ by text."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
+    names = tag_names(tiny.LABELS) if task == "token-classification" else tiny.LABELS
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -41,16 +64,18 @@ def make_merged(base: Path, folder: Path, seed: int = 0) -> MergedModel:
         max_position_embeddings=64,
         pad_token_id=0,
         initializer_range=0.2,
-        id2label=dict(enumerate(tiny.LABELS)),
+        id2label=dict(enumerate(names)),
     )
-    BertForSequenceClassification(config).save_pretrained(folder)
+    ARCHITECTURES[task](config).save_pretrained(folder)
+    if task == "text-embedding":
+        write_pooling(folder)
     return MergedModel(
         inputs_digest="0" * 64,
         files=list_files(folder),
         base_digest="0" * 64,
         adapter_digest="0" * 64,
         dataset_digest="0" * 64,
-        labels=tiny.LABELS,
+        labels=labels_of(task),
         adapter_tensors=0,
         merged_weights=0,
         copied_tensors=0,
@@ -58,49 +83,64 @@ def make_merged(base: Path, folder: Path, seed: int = 0) -> MergedModel:
     )
 
 
-def make_run(base: Path, root: Path, test_rows: int = 120, reference_rows: int = 180) -> MergedRun:
+def write_pooling(folder: Path, mode: str = "mean_tokens") -> None:
+    """The files beside an encoder that sentence-transformers reads."""
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": 64, f"pooling_mode_{mode}": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def make_run(
+    base: Path,
+    root: Path,
+    test_rows: int = 120,
+    reference_rows: int = 180,
+    task: TaskName = PLAIN,
+    text_pair: bool = False,
+) -> MergedRun:
     """dataset/ and merged/ below `root`."""
-    merged = make_merged(base, root / "merged")
-    texts = [text for text, _ in tiny.sentences(test_rows + reference_rows, seed=7)]
-    labels = _own_answers(root / "merged", texts)
-    rows = [
-        {"id": f"r{i}", "text": text, "label": label}
-        for i, (text, label) in enumerate(zip(texts, labels, strict=True))
-    ]
+    merged = make_merged(base, root / "merged", task=task)
+    rows = own_answers(
+        root / "merged", tiny.rows(task, test_rows + reference_rows, 7, text_pair), task
+    )
+    train = [replace(row, id=f"t{row.id}") for row in tiny.rows(task, 40, 8, text_pair)]
     splits = {name: rows[:1] for name in SPLITS}
-    splits |= {"test": rows[:test_rows], "reference": rows[test_rows:], "train": _training_rows()}
-    return MergedRun(RunDir(root), _write_dataset(root / "dataset", splits), merged)
+    splits |= {"test": rows[:test_rows], "reference": rows[test_rows:], "train": train}
+    return MergedRun(RunDir(root), _write_dataset(root / "dataset", splits, task), merged)
 
 
-def _training_rows() -> list[dict[str, str]]:
+def own_answers(folder: Path, rows: list[Row], task: TaskName) -> list[Row]:
+    """The rows with what the merged model answers as their truth; vectors keep their pairs."""
+    if task == "text-embedding":
+        return rows
+    merged = load_merged(folder, labels_of(task), task)
+    encoded = [merged.encode(row.input, MAX_TOKENS) for row in rows]
+    answers = [
+        TASKS[task].answer(output, labels_of(task))
+        for output in merged.answer(encoded, lambda done: None)
+    ]
     return [
-        {"id": f"t{i}", "text": text, "label": label}
-        for i, (text, label) in enumerate(tiny.sentences(40, seed=8))
+        replace(row, labels=answer.labels, spans=answer.spans)
+        for row, answer in zip(rows, answers, strict=True)
     ]
 
 
-def _own_answers(folder: Path, texts: list[str]) -> list[str]:
-    model = BertForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    answers = []
-    with torch.inference_mode():
-        for text in texts:
-            logits = model(**tokenizer(text, return_tensors="pt")).logits.numpy()
-            answers.append(tiny.LABELS[int(np.argmax(logits))])
-    return answers
-
-
-def _write_dataset(folder: Path, splits: dict[str, list[dict[str, str]]]) -> Dataset:
+def _write_dataset(folder: Path, splits: dict[str, list[Row]], task: TaskName) -> Dataset:
     folder.mkdir()
     for name, rows in splits.items():
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        write_rows(folder / f"{name}.jsonl", rows)
     files = list_files(folder)
     return Dataset(
         inputs_digest="0" * 64,
         files=files,
         digest=digest_entries(files),
-        labels=tiny.LABELS,
+        labels=labels_of(task),
         rows={name: len(rows) for name, rows in splits.items()},
         sources=(),
         reference_is_test=False,
@@ -108,10 +148,11 @@ def _write_dataset(folder: Path, splits: dict[str, list[dict[str, str]]]) -> Dat
     )
 
 
-def make_recipe(max_tokens: int = MAX_TOKENS, **compress: object) -> Recipe:
-    """A recipe of which compress reads `compress` and `serve.max_tokens`."""
+def make_recipe(max_tokens: int = MAX_TOKENS, task: TaskName = PLAIN, **compress: object) -> Recipe:
+    """A recipe of which compress reads `task`, `compress` and `serve.max_tokens`."""
     document = {
         "name": "tiny",
+        "task": task,
         "base": "unused",
         "data": {"files": ["unused.csv"]},
         "compress": compress,

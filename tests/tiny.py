@@ -1,13 +1,13 @@
-"""Tiny but real: an ONNX text classifier and a bundle, made in milliseconds without torch; a BERT
+"""Tiny but real: ONNX models and bundles of every task, made in milliseconds without torch; a BERT
 with random weights, made with transformers. All the tests' models come from here.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from edgeloop.bundle import (
@@ -17,9 +17,9 @@ from edgeloop.bundle import (
     REFERENCE,
     TOKENIZER,
     Bundle,
-    GoldenRow,
     write_bundle,
 )
+from edgeloop.golden import make_golden
 from edgeloop.records import (
     FileEntry,
     Interval,
@@ -29,7 +29,11 @@ from edgeloop.records import (
     PairedDrop,
     Reference,
 )
-from edgeloop.runtime import OnnxModel, softmax
+from edgeloop.rows import Row, Span
+from edgeloop.runtime import OnnxModel
+from edgeloop.tasks import TASKS
+from tests.tiny_graphs import GRAPHS, as_model, weigh_second_text
+from tests.tiny_graphs import HIDDEN as HIDDEN
 
 LABELS = ("billing", "delivery", "repair")
 WORDS = {
@@ -39,7 +43,6 @@ WORDS = {
 }
 FILLER = ["my", "the", "is", "and", "please", "help", "today", "it", "again", "why", "now", "i"]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-HIDDEN = 16
 
 
 def sentence(rng: np.random.Generator, label: str, words: int = 6) -> str:
@@ -64,19 +67,78 @@ def word_tokenizer() -> Tokenizer:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
     return tokenizer
 
 
-def make_model(folder: Path, seed: int = 0, labels: tuple[str, ...] = LABELS) -> None:
-    """model.onnx and tokenizer.json: embeddings, masked mean, linear head that knows the words."""
+def rows(task: str, count: int, seed: int = 0, text_pair: bool = False) -> list[Row]:
+    """Rows that the tiny model of the task answers rightly; a pair has the label of its second
+    text."""
+    rng = np.random.default_rng(seed)
+    if task == "text-classification" and not text_pair:
+        return [
+            Row(str(i), text, (label,)) for i, (text, label) in enumerate(sentences(count, seed))
+        ]
+    return [ROW_MAKERS["pair" if text_pair else task](rng, str(i)) for i in range(count)]
+
+
+def _pair_row(rng: np.random.Generator, row_id: str) -> Row:
+    first, second = (str(rng.choice(LABELS)) for _ in range(2))
+    return Row(row_id, sentence(rng, first), (second,), text_pair=sentence(rng, second))
+
+
+def _multi_label_row(rng: np.random.Generator, row_id: str) -> Row:
+    labels = sorted(rng.choice(LABELS, size=int(rng.integers(3)), replace=False).tolist())
+    words = [str(rng.choice(FILLER)) for _ in range(3)]
+    words += [str(word) for label in labels for word in rng.choice(WORDS[label], size=2)]
+    return Row(row_id, " ".join(rng.permutation(words).tolist()), tuple(labels))
+
+
+def _tagged_row(rng: np.random.Generator, row_id: str) -> Row:
+    """Every word of a label is an entity of its own."""
+    text = sentence(rng, str(rng.choice(LABELS)))
+    label_of = {word: label for label in LABELS for word in WORDS[label]}
+    spans = [
+        Span(match.start(), match.end(), label_of[match.group()])
+        for match in re.finditer(r"\w+", text)
+        if match.group() in label_of
+    ]
+    return Row(row_id, text, spans=tuple(spans))
+
+
+def _embedding_row(rng: np.random.Generator, row_id: str) -> Row:
+    """The text that belongs to a text has the same words, and one more."""
+    words = sentence(rng, str(rng.choice(LABELS))).split()
+    return Row(row_id, " ".join(words), text_pair=" ".join([*rng.permutation(words), "please"]))
+
+
+ROW_MAKERS = {
+    "pair": _pair_row,
+    "multi-label-classification": _multi_label_row,
+    "token-classification": _tagged_row,
+    "text-embedding": _embedding_row,
+}
+
+
+def make_model(
+    folder: Path,
+    seed: int = 0,
+    labels: tuple[str, ...] = LABELS,
+    task: str = "text-classification",
+    text_pair: bool = False,
+) -> None:
+    """model.onnx and tokenizer.json: embeddings, masked mean, linear head that knows the words.
+    With `text_pair` the words of the second text count twice."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = word_tokenizer()
     tokenizer.save(str(folder / TOKENIZER))
     rng = np.random.default_rng(seed)
-    table = rng.normal(0, 0.1, (tokenizer.get_vocab_size(), HIDDEN)).astype(np.float32)
+    spread = 1.0 if task == "text-embedding" else 0.1
+    table = rng.normal(0, spread, (tokenizer.get_vocab_size(), HIDDEN)).astype(np.float32)
     for i, label in enumerate(LABELS):
         for word in WORDS[label]:
             table[tokenizer.token_to_id(word), i] += 3.0
@@ -84,38 +146,10 @@ def make_model(folder: Path, seed: int = 0, labels: tuple[str, ...] = LABELS) ->
     for i, label in enumerate(labels):
         if label in LABELS:
             head[LABELS.index(label), i] = 4.0
-    onnx.save(_graph(table, head), str(folder / MODEL))
-
-
-def _graph(table: np.ndarray, head: np.ndarray) -> onnx.ModelProto:
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["tokens"]),
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "last"], ["mask3"]),
-        helper.make_node("Mul", ["tokens", "mask3"], ["kept"]),
-        helper.make_node("ReduceSum", ["kept", "one"], ["sum"], keepdims=0),
-        helper.make_node("ReduceSum", ["mask", "one"], ["count"], keepdims=1),
-        helper.make_node("Div", ["sum", "count"], ["embedding"]),
-        helper.make_node("MatMul", ["embedding", "head"], ["logits"]),
-    ]
-    values = {
-        "table": table,
-        "head": head,
-        "last": np.array([2], dtype=np.int64),
-        "one": np.array([1], dtype=np.int64),
-    }
-    shapes = [("input_ids", TensorProto.INT64), ("attention_mask", TensorProto.INT64)]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info(n, t, ["batch", "seq"]) for n, t in shapes],
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", head.shape[1]]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", HIDDEN]),
-        ],
-        [numpy_helper.from_array(v, n) for n, v in values.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    graph = GRAPHS[task](table, head)
+    if text_pair:
+        weigh_second_text(graph)
+    onnx.save(as_model(graph), str(folder / MODEL))
 
 
 def figures() -> tuple[Measurement, PairedDrop, Machine]:
@@ -160,6 +194,37 @@ def no_reference() -> Reference:
     )
 
 
+def make_manifest(
+    task: str = "text-classification",
+    labels: tuple[str, ...] = LABELS,
+    text_pair: bool = False,
+    abstain_below: float | None = None,
+) -> Manifest:
+    """A manifest of no files."""
+    measurement, accuracy, machine = figures()
+    return Manifest(
+        name="tiny",
+        task=task,
+        engine="onnx",
+        candidate="onnx-fp32",
+        labels=labels,
+        max_tokens=64,
+        deadline_ms=1000,
+        created_at="2026-01-01T00:00:00+00:00",
+        files=(),
+        parents={},
+        measurement=measurement,
+        accuracy=accuracy,
+        test_accuracy=1.0,
+        budget={"max_accuracy_drop": 0.02},
+        machine=machine,
+        reference=no_reference(),
+        tool_versions={},
+        text_pair=text_pair,
+        abstain_below=abstain_below,
+    )
+
+
 def make_bundle(
     path: Path,
     seed: int = 0,
@@ -167,46 +232,27 @@ def make_bundle(
     name: str = "tiny",
     reference: Reference | None = None,
     reference_npz: bytes = b"",
+    task: str = "text-classification",
+    text_pair: bool = False,
+    abstain_below: float | None = None,
 ) -> Bundle:
     """A complete bundle around `make_model`."""
+    known = () if task == "text-embedding" else labels
 
     def fill(folder: Path) -> None:
-        make_model(folder, seed, labels)
+        make_model(folder, seed, labels, task, text_pair)
         model = OnnxModel(folder / MODEL, folder / TOKENIZER, max_tokens=64)
-        lines = []
-        for i, (text, label) in enumerate(sentences(12, seed=99)):
-            scores = softmax(model.score([text])[0].logits)
-            best = int(scores.argmax())
-            lines.append(
-                GoldenRow(
-                    id=str(i), text=text, label=label, expected=labels[best], score=scores[best]
-                ).model_dump_json()
-            )
-        (folder / GOLDEN).write_text("\n".join(lines) + "\n")
+        golden = make_golden(TASKS[task], model, known, rows(task, 12, 99, text_pair))
+        lines = "".join(f"{row.model_dump_json()}\n" for row in golden)
+        (folder / GOLDEN).write_text(lines, encoding="utf-8")
         (folder / REFERENCE).write_bytes(reference_npz)
         (folder / CARD).write_text("# tiny\n")
 
     def manifest(files: tuple[FileEntry, ...]) -> Manifest:
-        measurement, accuracy, machine = figures()
-        return Manifest(
-            name=name,
-            task="text-classification",
-            engine="onnx",
-            candidate="onnx-fp32",
-            labels=labels,
-            max_tokens=64,
-            deadline_ms=1000,
-            created_at="2026-01-01T00:00:00+00:00",
-            files=files,
-            parents={"seed": str(seed)},
-            measurement=measurement,
-            accuracy=accuracy,
-            test_accuracy=1.0,
-            budget={"max_accuracy_drop": 0.02},
-            machine=machine,
-            reference=reference or no_reference(),
-            tool_versions={},
-        )
+        document = make_manifest(task, known, text_pair, abstain_below)
+        changes: dict[str, object] = {"name": name, "files": files, "parents": {"seed": str(seed)}}
+        changes |= {"reference": reference or no_reference()}
+        return document.model_copy(update=changes)
 
     return write_bundle(path, fill, manifest)
 

@@ -104,9 +104,7 @@ def speed(setting: Setting) -> dict[str, Any]:
         folder = setting.banking(Path(scratch))
         path = Path(scratch) / "recipe.json"
         wanted = training(setting, num_train_epochs=epochs, learning_rate=rate)
-        recipe = data.recipe(
-            folder, "text-classification", {"method": "lora", "training": wanted}
-        )
+        recipe = data.recipe(folder, "text-classification", {"method": "lora", "training": wanted})
         path.write_text(json.dumps(recipe), encoding="utf-8")
         peer = ["bench.finetune.peer", str(folder), "--epochs", str(epochs), "--seed", "0"]
         peer += ["--batch-rows", str(BATCH_ROWS), "--learning-rate", str(rate)]

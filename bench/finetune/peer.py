@@ -1,5 +1,5 @@
-"""The same training by Hugging Face Trainer and PEFT, Trainer's defaults where the issue of both
-sides being equal does not ask for another value; prints one JSON document. Paced as bench.finetune.ours.
+"""The same training by Hugging Face Trainer and PEFT; Trainer's defaults but for what both sides
+share. Prints one JSON document; takes turns as bench.finetune.ours does.
 
 python -m bench.finetune.peer FOLDER --epochs N --batch-rows N --learning-rate X --seed N
 """

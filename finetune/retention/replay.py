@@ -12,7 +12,13 @@ from edgeloop.rows import Row
 from edgeloop.rundir import digest_file
 from finetune.dataset import Rows
 from finetune.retention.previous import comparable
-from finetune.retention.suite import classes_of, content, measured_suite, replayable_rows
+from finetune.retention.suite import (
+    classes_of,
+    content,
+    measured_suite,
+    replayable_rows,
+    retention_files,
+)
 
 
 def replay_inputs(recipe: Recipe, previous: Bundle | None) -> dict[str, Any]:
@@ -23,7 +29,7 @@ def replay_inputs(recipe: Recipe, previous: Bundle | None) -> dict[str, Any]:
     return {
         "replay_ratio": retention.replay_ratio,
         "previous": None if known is None else known.digest,
-        "retention_files": [digest_file(path) for path in retention.files],
+        "retention_files": [digest_file(path) for path in retention_files(recipe)],
     }
 
 

@@ -11,8 +11,9 @@ from edgeloop.records import Dataset, MergedModel
 from edgeloop.records_retention import RetentionRecord
 from edgeloop.rows import Row, read_rows
 from edgeloop.rundir import RunDir, digest_entries, digest_file
+from edgeloop.tasks import TASKS
 from finetune.retention.previous import answers, comparable
-from finetune.retention.suite import asked, classes_of, has_suite, measured_suite, right
+from finetune.retention.suite import classes_of, has_suite, measured_suite, retention_files
 from finetune.retention.verdict import Right, judge
 from finetune.scoring import score_merged
 
@@ -41,7 +42,7 @@ def measure(
         "merged": digest_entries(merged.files),
         "dataset": dataset.digest,
         "previous": None if compared is None else compared.digest,
-        "files": [digest_file(path) for path in retention.files],
+        "files": [digest_file(path) for path in retention_files(recipe)],
         "data": recipe.data.model_dump(mode="json", exclude={"files"}),
         "max_drop": retention.max_drop,
         "confidence": recipe.compress.budget.confidence,
@@ -101,13 +102,12 @@ def _right(
     recipe: Recipe, dataset: Dataset, previous: Bundle | None, run: RunDir, rows: tuple[Row, ...]
 ) -> tuple[Right | None, Right]:
     """(previous, new): which rows each model answers rightly, (rows,)."""
-    task, inputs = recipe.task, asked(recipe.task, rows)
     if not rows:
         return None, np.zeros(0, dtype=bool)
-    outputs = score_merged(
-        run.folder("merged"), task, dataset.labels, inputs, recipe.serve.max_tokens
-    )
-    after = right(task, outputs, rows, dataset.labels)
+    task, labels = TASKS[recipe.task], dataset.labels
+    inputs = task.inputs(rows)
+    merged, most = run.folder("merged"), recipe.serve.max_tokens
+    after = task.right(score_merged(merged, recipe.task, labels, inputs, most), rows, labels)
     if previous is None:
         return None, after
-    return right(task, answers(previous, inputs), rows, previous.manifest.labels), after
+    return task.right(answers(previous, inputs), rows, previous.manifest.labels), after

@@ -3,19 +3,16 @@ that may be replayed to keep it from that. No row is both, and none of either is
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
 
 from edgeloop.bundle import Bundle, GoldenRow
 from edgeloop.recipe import Recipe
-from edgeloop.rows import Row, Span, TextInput
-from edgeloop.runtime import RowOutput
-from edgeloop.tasks import OUTSIDE, TASKS, is_right
+from edgeloop.rows import Row, Span
+from edgeloop.tasks import OUTSIDE, TASKS
 from finetune.data import Problems, Wanted, read_files
-from finetune.dataset import normalised
+from finetune.dataset import files_of, normalised, taught
 from finetune.retention.previous import comparable, training_rows
 from finetune.split import digest_ratio
 
@@ -81,6 +78,11 @@ def divided_files(recipe: Recipe) -> tuple[list[Row], list[Row]]:
     )
 
 
+def retention_files(recipe: Recipe) -> list[Path]:
+    """Every file behind retention.files; a folder is all its files."""
+    return [file for path in recipe.finetune.retention.files for file in files_of(path)]
+
+
 def read_retention_files(recipe: Recipe) -> list[Row]:
     """The rows of retention.files. Raises DatasetError with all problems."""
     problems = Problems()
@@ -101,14 +103,10 @@ def golden_rows(recipe: Recipe, previous: Bundle | None) -> list[Row]:
 
 def golden_row(row: GoldenRow, task: str) -> Row:
     """A golden row's `label` is one word; this is what it stands for."""
-    text_pair = getattr(row, "text_pair", None)
     if task == "token-classification":
         spans = tuple(Span(int(s), int(e), label) for s, e, label in SPANS.findall(row.label))
-        return Row(row.id, row.text, spans=spans, text_pair=text_pair)
-    labels: tuple[str, ...] = (row.label,)
-    if task == "multi-label-classification":
-        labels = tuple(label for label in row.label.split("|") if label)
-    return Row(row.id, row.text, labels, text_pair)
+        return Row(row.id, row.text, spans=spans, text_pair=row.text_pair)
+    return Row(row.id, row.text, TASKS[task].read_label(row.label) or (), row.text_pair)
 
 
 def content(row: Row) -> str:
@@ -119,41 +117,4 @@ def content(row: Row) -> str:
 def classes_of(row: Row) -> tuple[str, ...]:
     """The classes that a row counts for: its labels or its entities' types, each once; OUTSIDE
     where it has none."""
-    found = {*row.labels, *(span.label for span in row.spans)}
-    return tuple(sorted(found)) or (OUTSIDE,)
-
-
-def asked(task: str, rows: Sequence[Row]) -> list[TextInput]:
-    """All that a model must read to be judged on the rows; for text-embedding their texts, and
-    after them the texts that belong to them."""
-    if TASKS[task].width(("any",)):
-        return [row.input for row in rows]
-    return [*(row.text for row in rows), *(row.text_pair or "" for row in rows)]
-
-
-def right(
-    task: str, outputs: Sequence[RowOutput], rows: Sequence[Row], labels: Sequence[str]
-) -> NDArray[np.bool_]:
-    """Which rows are answered as a person did, (rows,), from the outputs for `asked(task, rows)`. A
-    label that the model does not know is never among its answers: it counts as wrong."""
-    semantics = TASKS[task]
-    if semantics.width(("any",)) == 0:
-        return _nearest_is_own(outputs, rows)
-    return np.array(
-        [
-            is_right(semantics.answer(output, labels), semantics.truth(row))
-            for output, row in zip(outputs, rows, strict=True)
-        ],
-        dtype=bool,
-    )
-
-
-def _nearest_is_own(outputs: Sequence[RowOutput], rows: Sequence[Row]) -> NDArray[np.bool_]:
-    """Is each row's own text nearer to it than every different one of all rows?"""
-    vectors = np.stack([output.embedding for output in outputs])
-    cosines = vectors[: len(rows)] @ vectors[len(rows) :].T  # (rows, rows)
-    own = cosines.diagonal().copy()
-    texts = np.array([row.text_pair or "" for row in rows])
-    cosines[texts[:, None] == texts[None]] = -np.inf
-    nearest: NDArray[np.bool_] = own > cosines.max(axis=1)
-    return nearest
+    return tuple(sorted(set(taught(row)))) or (OUTSIDE,)

@@ -21,7 +21,7 @@ from transformers import (
 
 from compress.export import export_merged, export_module
 from compress.merged import Merged, load_merged, quiet
-from compress.parity import check_parity
+from compress.parity import Expected, check_parity
 from edgeloop.errors import ExportError
 from edgeloop.runtime import OnnxModel
 from tests import tiny
@@ -48,7 +48,8 @@ def prove(merged: Merged, folder: Path, model: Path) -> float:
     encoded = [merged.encode(text, MAX_TOKENS) for text in TEXTS]
     reference = merged.answer(encoded, lambda done: None)
     runtime = OnnxModel(model, folder / "tokenizer.json", MAX_TOKENS)
-    return check_parity(merged, runtime, TEXTS, encoded, reference, model).max_abs_difference
+    expected = Expected(TEXTS, encoded, reference)
+    return check_parity(merged, runtime, expected, model).max_abs_difference
 
 
 def test_the_export_is_the_same_model_on_every_shape(folder: Path, exported: Path) -> None:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, normalizers
 
 from compress.export import export_merged
 from compress.merged import load_merged
-from compress.parity import check_parity
+from compress.parity import Expected, check_parity
 from edgeloop.errors import ExportError
 from edgeloop.records import Parity
 from edgeloop.runtime import OnnxModel
@@ -39,7 +39,7 @@ def check(exported: Path) -> Check:
 
     def compare(model: Path, tokenizer: Path) -> Parity:
         runtime = OnnxModel(model, tokenizer, MAX_TOKENS)
-        return check_parity(merged, runtime, TEXTS, encoded, reference, model)
+        return check_parity(merged, runtime, Expected(TEXTS, encoded, reference), model)
 
     return compare
 

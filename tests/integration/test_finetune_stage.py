@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from finetune.merge import HEAD_WEIGHTS
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
@@ -26,7 +27,6 @@ from edgeloop.rundir import RunDir, digest_entries, list_files
 from finetune import stage
 from finetune.batches import encode
 from finetune.checkpoint import CHECKPOINT
-from finetune.merge import HEAD_WEIGHTS
 from finetune.merged import load_merged
 from finetune.model import Classifier, load_classifier, quiet_transformers
 from finetune.train import evaluate

@@ -10,7 +10,8 @@ from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import MonitorError
 from edgeloop.observer import Observation, Observer
 from edgeloop.records import Verdict
-from edgeloop.runtime import OnnxModel, softmax
+from edgeloop.runtime import OnnxModel
+from edgeloop.tasks import TASKS
 from monitor.metrics import COUNTERS, GAUGES, DriftCollector
 from monitor.observer import DETECTOR, DriftObserver
 from tests import monitored, tiny
@@ -25,11 +26,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def observations(bundle: Bundle, texts: list[str]) -> list[Observation]:
     model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), bundle.manifest.max_tokens)
-    output = model.score(texts)
-    probabilities = softmax(output.logits)
+    task, labels = TASKS[bundle.manifest.task], bundle.manifest.labels
     return [
-        Observation(text, output.embedding[i], probabilities[i], tokens=8)
-        for i, text in enumerate(texts)
+        Observation(text, output.embedding, task.probabilities(output, labels), tokens=8)
+        for text, output in zip(texts, model.score(texts), strict=True)
     ]
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from edgeloop.errors import MonitorError, RecipeError
 from edgeloop.observer import Observation
 from edgeloop.runtime import OnnxModel, softmax
 from monitor.observer import DriftObserver
-from monitor.replay import POLL_EVERY_REQUESTS, Row, replay, replay_offline
+from monitor.replay import POLL_EVERY_REQUESTS, Row, check_replayable, replay, replay_offline
 from tests import monitored, tiny
 
 ORDINARY: list[Row] = [
@@ -42,6 +43,7 @@ class Loopback(HTTPServer):
         self.observer = DriftObserver(bundle)
         self.model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), 64)
         self.verdict: object = None
+        self.task = bundle.manifest.task
         self.ids: list[str | None] = []
 
 
@@ -57,17 +59,20 @@ class Handler(BaseHTTPRequestHandler):
         if body["inputs"] == FAILING:
             self._answer(503, {"error": "busy"})
             return
-        output = self.server.model.score([body["inputs"]])
-        scores = softmax(output.logits)[0]
-        seen = Observation(body["inputs"], output.embedding[0], scores, 8)
+        (output,) = self.server.model.score([body["inputs"]])
+        scores = softmax(output.logits)
+        seen = Observation(body["inputs"], output.embedding, scores, 8)
         verdict = self.server.observer.observe(seen)
         if verdict is not None:
             self.server.verdict = verdict.model_dump(mode="json")
         labels = self.server.bundle.manifest.labels
-        ranked = sorted(zip(scores.tolist(), labels, strict=True), reverse=True)
-        self._answer(200, [{"score": score, "label": label} for score, label in ranked])
+        self._answer(200, {"predictions": [{"labels": [labels[int(scores.argmax())]]}]})
 
     def do_GET(self) -> None:
+        if self.path == "/info":
+            manifest = self.server.bundle.manifest
+            self._answer(200, {"task": self.server.task, "text_pair": manifest.text_pair})
+            return
         status = asdict(self.server.observer.status())
         head = {"pending_observations": 0, "bundle_digest": self.server.bundle.digest}
         self._answer(200, {**status, **head, "verdict": self.server.verdict})
@@ -171,7 +176,7 @@ def test_an_offline_replay_may_stop_at_the_alarm(bundle: Bundle) -> None:
 
 def test_where_every_request_fails_nothing_was_replayed(server: Loopback) -> None:
     rows: list[Row] = [(f"f{i}", FAILING, None) for i in range(3)]
-    with pytest.raises(MonitorError, match="all 3 requests to /predict failed .*503"):
+    with pytest.raises(MonitorError, match="all 3 requests to /v1/predict failed .*503"):
         replay(rows, url(server), quiet)
 
 
@@ -186,3 +191,30 @@ def test_the_result_tells_whether_the_monitor_is_armed(
     unarmed = monitored.make_bundle(tmp_path_factory.mktemp("unarmed"), rows=20)
     assert replay_offline(ORDINARY[:3], bundle, quiet).armed
     assert not replay_offline(ORDINARY[:3], unarmed, quiet).armed
+
+
+@pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
+def test_a_model_without_labels_is_refused_with_what_to_do(server: Loopback, task: str) -> None:
+    server.task = task
+    with pytest.raises(RecipeError, match=f"task is {task}; .* GET /drift"):
+        replay(ORDINARY, url(server), quiet)
+    assert server.ids == []
+
+
+def test_a_model_of_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="reads pairs of texts"):
+        check_replayable("text-classification", text_pair=True)
+    bundle = monitored.make_bundle(tmp_path, rows=20, text_pair=True)
+    with pytest.raises(RecipeError, match="reads pairs of texts"):
+        replay_offline(ORDINARY, bundle, quiet)
+
+
+def test_several_labels_are_compared_in_any_order(tmp_path: Path) -> None:
+    bundle = monitored.make_bundle(tmp_path, rows=20, task="multi-label-classification")
+    rows: list[Row] = [
+        ("1", "tax invoice leak pump", "repair|billing"),
+        ("2", "tax invoice leak pump", "billing|repair"),
+        ("3", "my the is", ""),
+        ("4", "my the is", "billing"),
+    ]
+    assert replay_offline(rows, bundle, quiet).accuracy == 0.75

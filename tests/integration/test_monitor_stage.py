@@ -3,15 +3,23 @@
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgeloop.bundle import REFERENCE
-from edgeloop.errors import MonitorError
+from edgeloop.bundle import MODEL, REFERENCE, TOKENIZER
+from edgeloop.errors import DatasetError, MonitorError
+from edgeloop.observer import Observation
+from edgeloop.recipe import TaskName
 from edgeloop.records import Reference
+from edgeloop.rows import read_rows, write_rows
+from edgeloop.runtime import OnnxModel
 from monitor import stage
 from monitor.fit import Fitted
+from monitor.observer import DriftObserver
 from monitor.reference import load_reference
-from tests import monitored
+from tests import monitored, tiny
+
+BUSY = {word for words in tiny.WORDS.values() for word in words}
 
 
 def test_the_stage_writes_an_armed_reference_without_texts(tmp_path: Path) -> None:
@@ -60,14 +68,14 @@ def test_without_a_chosen_candidate_there_is_nothing_to_measure_with(tmp_path: P
 @pytest.mark.parametrize("content", ["", "{}\n", "not json\n"])
 def test_rows_that_do_not_read_are_an_error(tmp_path: Path, content: str) -> None:
     run = monitored.make_run(tmp_path, rows=10)
-    (run.folder("dataset") / stage.ROWS).write_text(content)
-    with pytest.raises(MonitorError, match="rows"):
+    (run.folder("dataset") / monitored.ROWS).write_text(content)
+    with pytest.raises((MonitorError, DatasetError), match="rows"):
         monitored.fit_run(run, 10)
 
 
 def test_a_line_separator_inside_a_text_is_no_new_row(tmp_path: Path) -> None:
     run = monitored.make_run(tmp_path, rows=10)
-    path = run.folder("dataset") / stage.ROWS
+    path = run.folder("dataset") / monitored.ROWS
     line = '{"id": "x", "text": "my invoice\u2028is late", "label": "billing"}\n'
     path.write_text(path.read_text(encoding="utf-8") + line, encoding="utf-8")
     assert monitored.fit_run(run, 11).rows == 11
@@ -76,3 +84,60 @@ def test_a_line_separator_inside_a_text_is_no_new_row(tmp_path: Path) -> None:
 def test_the_record_takes_every_figure_of_the_fit() -> None:
     figures = {field.name for field in fields(Fitted)} - {"centroids", "tails"}
     assert figures <= set(Reference.model_fields)
+
+
+# -- the other tasks -------------------------------------------------------------------------------
+
+
+def test_entities_and_several_labels_have_a_class_for_none(tmp_path: Path) -> None:
+    tasks: tuple[TaskName, ...] = ("token-classification", "multi-label-classification")
+    for task in tasks:
+        run = monitored.make_run(tmp_path / task, rows=60, task=task)
+        assert monitored.fit_run(run, 60, task).rows == 60
+        data = load_reference(run.folder("reference") / REFERENCE)
+        assert set(data.labels) == {"O", *tiny.LABELS}
+        assert sum(data.class_counts) == 60
+
+
+def test_the_words_of_both_texts_of_a_pair_count(tmp_path: Path) -> None:
+    run = monitored.make_run(tmp_path, rows=60, text_pair=True)
+    rows = read_rows(run.folder("dataset"), "reference")
+    monitored.fit_run(run, 60)
+    data = load_reference(run.folder("reference") / REFERENCE)
+    both = [row for row in rows if "invoice" in f"{row.text} {row.text_pair}".split()]
+    assert data.words["invoice"] == len(both)
+    assert len(both) > sum("invoice" in row.text.split() for row in rows)
+
+
+def test_vectors_have_one_class_and_novelty_alone_is_watched(tmp_path: Path) -> None:
+    run = monitored.make_run(tmp_path, task="text-embedding")
+    record = monitored.fit_run(run, task="text-embedding")
+    assert record.armed, record.reason
+    assert "novelty alone is watched" in record.reason
+    assert record.rows == 560, "the anchors"
+    data = load_reference(run.folder("reference") / REFERENCE)
+    assert (data.labels, data.class_counts) == (("embedding",), (560,))
+
+
+def test_vectors_of_other_texts_raise_the_alarm(tmp_path: Path) -> None:
+    bundle = monitored.make_bundle(tmp_path, task="text-embedding")
+    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), 64)
+
+    def alarmed(texts: list[str]) -> bool:
+        observer = DriftObserver(bundle)
+        for text, output in zip(texts, model.score(texts), strict=True):
+            observer.observe(Observation(text, output.embedding, np.ones(1), 8))
+        return observer.status().alarmed
+
+    assert not alarmed([row.text for row in tiny.rows("text-embedding", 150, seed=77)])
+    assert alarmed(["gas bottle swap my cylinder"] * 80)
+
+
+def test_vectors_whose_neighbours_hang_together_do_not_arm(tmp_path: Path) -> None:
+    run = monitored.make_run(tmp_path, task="text-embedding")
+    path = run.folder("dataset") / monitored.ROWS
+    rows = read_rows(run.folder("dataset"), "reference")
+    write_rows(path, sorted(rows, key=lambda row: min(set(row.text.split()) & BUSY, default="")))
+    record = monitored.fit_run(run, task="text-embedding")
+    assert not record.armed
+    assert "share a neighbourhood more often than chance" in record.reason

@@ -75,7 +75,7 @@ def test_a_text_gets_what_the_bundle_itself_answers(
         rows = reply.json()
         assert rows[0]["label"] == label
         assert [r["score"] for r in rows] == sorted((r["score"] for r in rows), reverse=True)
-        expected = softmax(model.score([text]).logits)[0]
+        expected = softmax(model.score([text])[0].logits)
         labels = tiny_bundle.manifest.labels
         assert {r["label"]: r["score"] for r in rows} == pytest.approx(
             dict(zip(labels, expected, strict=True)), abs=1e-6

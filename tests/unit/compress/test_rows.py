@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from compress.rows import correct, read_calibration_texts, read_gate_rows
+from compress.rows import read_calibration_inputs, read_gate_rows
 from edgeloop.errors import ExportError
+from edgeloop.rows import Row, write_rows
+from edgeloop.tasks import TASKS
 
 
 def write(folder: Path, split: str, rows: list[tuple[str, str, str]]) -> None:
@@ -20,14 +21,15 @@ def write(folder: Path, split: str, rows: list[tuple[str, str, str]]) -> None:
 def test_a_row_of_both_splits_counts_once_and_as_a_test_row(tmp_path: Path) -> None:
     write(tmp_path, "test", [("1", "one", "a"), ("2", "two", "b")])
     write(tmp_path, "reference", [("2", "two", "b"), ("3", "three", "a")])
-    rows = read_gate_rows(tmp_path)
-    assert [(row.id, row.test) for row in rows] == [("1", True), ("2", True), ("3", False)]
+    gate = read_gate_rows(tmp_path)
+    assert [row.id for row in gate.rows] == ["1", "2", "3"]
+    assert gate.is_test.tolist() == [True, True, False]
 
 
 def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path) -> None:
     write(tmp_path, "test", [("1", "one\u2028two", "a")])
     write(tmp_path, "reference", [])
-    assert read_gate_rows(tmp_path)[0].text == "one\u2028two"
+    assert read_gate_rows(tmp_path).rows[0].text == "one\u2028two"
 
 
 def test_no_test_row_is_an_error(tmp_path: Path) -> None:
@@ -37,14 +39,17 @@ def test_no_test_row_is_an_error(tmp_path: Path) -> None:
         read_gate_rows(tmp_path)
 
 
-def test_correct_compares_labels_by_name(tmp_path: Path) -> None:
-    write(tmp_path, "test", [("1", "one", "b"), ("2", "two", "a"), ("3", "x", "unknown")])
-    write(tmp_path, "reference", [])
-    logits = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
-    assert correct(logits, ("a", "b"), read_gate_rows(tmp_path)).tolist() == [True, False, False]
-
-
-def test_calibration_texts_are_spread_over_the_training_rows(tmp_path: Path) -> None:
+def test_calibration_inputs_are_spread_over_the_training_rows(tmp_path: Path) -> None:
     write(tmp_path, "train", [(str(i), f"text {i}", "a") for i in range(101)])
-    assert read_calibration_texts(tmp_path, 3) == ["text 0", "text 50", "text 100"]
-    assert len(read_calibration_texts(tmp_path, 500)) == 101
+    task = TASKS["text-classification"]
+    assert read_calibration_inputs(tmp_path, task, 3) == ["text 0", "text 50", "text 100"]
+    assert len(read_calibration_inputs(tmp_path, task, 500)) == 101
+
+
+def test_calibration_inputs_are_what_the_model_reads_of_the_rows(tmp_path: Path) -> None:
+    rows = [Row(str(i), f"text {i}", text_pair=f"other {i}") for i in range(3)]
+    write_rows(tmp_path / "train.jsonl", rows)
+    pairs = read_calibration_inputs(tmp_path, TASKS["text-classification"], 9)
+    assert pairs == [(f"text {i}", f"other {i}") for i in range(3)]
+    both = read_calibration_inputs(tmp_path, TASKS["text-embedding"], 2)
+    assert both == ["text 0", "other 2"]

@@ -333,3 +333,18 @@ def test_what_a_kill_left_aside_does_not_get_into_the_next_bundle(
     write_bundle(tmp_path / "bundle", fill_from(tiny_bundle.path), manifest_of(tiny_bundle))
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
     assert not (tmp_path / "bundle" / "stray.bin").exists()
+
+
+def test_a_bundle_from_before_these_fields_still_opens(tmp_path: Path) -> None:
+    bundle = tiny.make_bundle(tmp_path / "bundle")
+    document = json.loads((bundle.path / MANIFEST).read_text())
+    for name in ("text_pair", "abstain_below", "abstain_rows", "max_abstain_ratio"):
+        del document[name]
+    (bundle.path / MANIFEST).write_text(json.dumps(document))
+    rows = [json.loads(line) for line in bundle.file(GOLDEN).read_text().splitlines()]
+    for row in rows:
+        del row["text_pair"], row["vector"]
+        GoldenRow.model_validate_json(json.dumps(row))
+    opened = open_bundle(bundle.path)
+    assert opened.manifest.abstain_below is None
+    assert opened.manifest.text_pair is False

@@ -3,17 +3,26 @@
 import pytest
 import yaml
 
-from edgeloop.card import render
+from edgeloop.abstain import Abstention
+from edgeloop.card import TASK_WORDS, render
 from edgeloop.recipe import Recipe
 from edgeloop.records import Candidate, Dataset, Parity
+from edgeloop.tasks import TASKS
 from tests import tiny
 
+NEVER = Abstention(None, 3, "never: 3 reference rows are too few")
 ROWS = {"train": 40, "validation": 5, "reference": 7, "test": 6, "fresh": 2}
 
 
-def card(base: str = "org/model", confidence: float = 0.95, reference_is_test: bool = False) -> str:
+def card(
+    base: str = "org/model",
+    confidence: float = 0.95,
+    reference_is_test: bool = False,
+    task: str = "text-classification",
+    abstention: Abstention = NEVER,
+) -> str:
     recipe = Recipe.model_validate_json(
-        f'{{"name": "tiny", "base": "{base}", "data": {{"files": ["rows.csv"]}}}}'
+        f'{{"name": "tiny", "task": "{task}", "base": "{base}", "data": {{"files": ["rows.csv"]}}}}'
     )
     measurement, accuracy, _ = tiny.figures()
     dataset = Dataset(
@@ -38,7 +47,7 @@ def card(base: str = "org/model", confidence: float = 0.95, reference_is_test: b
         test_accuracy=0.9,
         misses=(),
     )
-    return render(recipe, dataset, candidate, tiny.no_reference())
+    return render(recipe, dataset, candidate, tiny.no_reference(), abstention)
 
 
 def cell(text: str, name: str) -> str:
@@ -83,3 +92,42 @@ def test_a_reference_that_is_the_test_rows_is_called_so() -> None:
 )
 def test_a_confidence_is_not_rounded_up(confidence: float, shown: str) -> None:
     assert f" at {shown} confidence" in card(confidence=confidence)
+
+
+@pytest.mark.parametrize(
+    ("task", "does", "measure"),
+    [
+        ("text-classification", "Sorts a text into one of 3 classes", "test accuracy"),
+        (
+            "multi-label-classification",
+            "Gives a text any number of 3 labels, or none: billing, delivery, repair.",
+            "test rows with exactly the right labels",
+        ),
+        (
+            "token-classification",
+            "Finds entities of 3 kinds in a text: billing, delivery, repair.",
+            "test rows answered exactly (every entity, nothing else)",
+        ),
+        (
+            "text-embedding",
+            "Turns a text into a vector of length 1",
+            "test rows whose own text is the nearest (recall at 1 among test and reference rows)",
+        ),
+    ],
+)
+def test_every_task_says_what_it_does_and_what_was_measured(
+    task: str, does: str, measure: str
+) -> None:
+    text = card(task=task)
+    assert does in text
+    assert cell(text, measure) == "0.900 on 6 rows"
+
+
+def test_every_task_has_its_words() -> None:
+    assert set(TASK_WORDS) == set(TASKS)
+
+
+def test_the_card_says_when_answers_are_marked_or_why_never() -> None:
+    assert cell(card(), "marked as out of scope") == NEVER.reason
+    some = Abstention(0.5, 99, "below a score of 0.5000")
+    assert cell(card(abstention=some), "marked as out of scope") == some.reason

@@ -4,6 +4,7 @@ import re
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -29,7 +30,9 @@ def _watched_bundle(folder: Path) -> Bundle:
     model = tiny.make_bundle(folder / "model")
     texts = [text for text, _ in tiny.sentences(30)]
     outputs = OnnxModel(model.file(MODEL), model.file(TOKENIZER), max_tokens=64).score(texts)
-    fitted = fit_reference(outputs.embedding, softmax(outputs.logits), target_run_length=1_000)
+    embeddings = np.stack([output.embedding for output in outputs])
+    probabilities = np.stack([softmax(output.logits) for output in outputs])
+    fitted = fit_reference(embeddings, probabilities, target_run_length=1_000)
     data = ReferenceData(fitted, tiny.LABELS, (10, 10, 10), count_words(texts))
     return tiny.make_bundle(folder / "watched", reference_npz=encode_reference(data))
 

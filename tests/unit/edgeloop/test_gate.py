@@ -7,8 +7,8 @@ import pytest
 from edgeloop.bundle import Bundle
 from edgeloop.errors import BundleError
 from edgeloop.gate import compare, correct
-from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe, load_recipe
+from edgeloop.rows import Row
 from tests import tiny
 
 WITHOUT_REPAIR = ("billing", "delivery", "chat")
@@ -27,9 +27,9 @@ def ignorant(tmp_path: Path) -> Bundle:
     return tiny.make_bundle(tmp_path / "ignorant", labels=WITHOUT_REPAIR)
 
 
-def rows(count: int, seed: int, only: tuple[str, ...] = tiny.LABELS) -> list[LabelledRow]:
+def rows(count: int, seed: int, only: tuple[str, ...] = tiny.LABELS) -> list[Row]:
     found = [pair for pair in tiny.sentences(6 * count, seed) if pair[1] in only][:count]
-    return [LabelledRow(str(i), text, label) for i, (text, label) in enumerate(found)]
+    return [Row(str(i), text, (label,)) for i, (text, label) in enumerate(found)]
 
 
 def test_a_label_that_the_bundle_does_not_know_is_answered_wrongly(
@@ -64,7 +64,7 @@ def test_an_equal_challenger_is_refused(recipe: Recipe, tiny_bundle: Bundle) -> 
 def test_a_challenger_that_forgets_is_refused_however_well_it_does_on_fresh_rows(
     recipe: Recipe, tiny_bundle: Bundle, ignorant: Bundle
 ) -> None:
-    fresh = [LabelledRow(str(i), "why is it again", "chat") for i in range(30)]
+    fresh = [Row(str(i), "why is it again", ("chat",)) for i in range(30)]
     gate = compare(recipe, tiny_bundle, ignorant, golden=rows(100, seed=5), fresh=fresh)
     assert not gate.promoted
     assert gate.reasons[0].startswith("FAILED")

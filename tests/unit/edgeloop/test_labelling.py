@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.errors import DatasetError
+from edgeloop.errors import DatasetError, RecipeError
 from edgeloop.labelling import store_sample
 from edgeloop.ledger import Ledger, open_ledger
-from edgeloop.recipe import Columns, Data, Recipe, TaskName
+from edgeloop.recipe import Columns, Data, Recipe
 
 
 @pytest.fixture
@@ -61,17 +61,18 @@ def test_several_labels_are_stored_sorted_and_divided_by_bars(
 
 
 @pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
-def test_rows_that_a_label_cannot_say_are_refused(
-    ledger: Ledger, recipe: Recipe, tmp_path: Path, task: TaskName
+def test_tasks_without_single_labels_are_refused(
+    ledger: Ledger, recipe: Recipe, tmp_path: Path, task: str
 ) -> None:
     other = recipe.model_copy(update={"task": task})
-    with pytest.raises(DatasetError, match=f"no row of {task}"):
+    with pytest.raises(RecipeError, match=f"task {task}: labels .* are for classification"):
         store_sample(ledger, other, answers(tmp_path, "1,a,x"), 10, 0)
+    assert ledger.labels("m") == ([], [])
 
 
-def test_pairs_of_texts_are_refused(ledger: Ledger, recipe: Recipe, tmp_path: Path) -> None:
-    data = recipe.data.model_copy(update={"columns": Columns(text_pair="label")})
-    with pytest.raises(DatasetError, match="the recipe's rows are pairs of texts"):
+def test_pairs_are_refused(ledger: Ledger, recipe: Recipe, tmp_path: Path) -> None:
+    data = recipe.data.model_copy(update={"columns": Columns(text_pair="other")})
+    with pytest.raises(RecipeError, match="text_pair is 'other': the ledger keeps single texts"):
         store_sample(
             ledger, recipe.model_copy(update={"data": data}), answers(tmp_path, "1,a,x"), 10, 0
         )

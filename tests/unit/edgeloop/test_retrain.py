@@ -132,3 +132,15 @@ def test_a_retraining_that_fails_is_in_the_ledger_as_started(
     assert len(run.dataset_digest) == 64
     assert Path(run.path).is_dir()
     assert explain(recipe, ledger).action == "retrain", "it has not ended, so it is tried again"
+
+
+@pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
+def test_tasks_without_single_labels_are_not_retrained_from_labels(
+    recipe: Recipe, ledger: Ledger, tmp_path: Path, task: str
+) -> None:
+    other = recipe.model_copy(update={"task": task})
+    with pytest.raises(RecipeError, match=f"task {task}: .* are for classification"):
+        explain(other, ledger)
+    with pytest.raises(RecipeError, match="add the new rows to data.files"):
+        retrain(other, tmp_path / "home", ledger, lambda _: None)
+    assert ledger.runs("tiny") == []

@@ -7,13 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, TOKENIZER, Bundle, open_bundle
+from edgeloop.bundle import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    REFERENCE,
+    TOKENIZER,
+    Bundle,
+    open_bundle,
+)
 from edgeloop.errors import BundleError
+from edgeloop.golden import agrees
 from edgeloop.ledger import Ledger, RunResult, open_ledger
 from edgeloop.recipe import Data, Recipe
 from edgeloop.records import Adapter, Candidate, Certificate, Dataset, Parity
+from edgeloop.rows import read_rows, write_rows
 from edgeloop.rundir import RunDir, digest_of, list_files
-from edgeloop.ship import deploy, read_rows, ship
+from edgeloop.runtime import OnnxModel
+from edgeloop.ship import deploy, ship
+from edgeloop.tasks import TASKS
 from tests import tiny
 
 KIND = "onnx-fp32"
@@ -221,6 +234,65 @@ def test_golden_rows_are_the_test_rows_in_utf8(made: Made) -> None:
     assert "\u00e4".encode() in data
     assert b"\r" not in data
     assert bundle.file(TOKENIZER).is_file()
+
+
+# -- tasks and the out-of-scope threshold ------------------------------------------------------
+
+
+def remake(made: Made, task: str, reference_rows: int, text_pair: bool = False) -> Bundle:
+    """Ship another task's model with rows of its own."""
+    tiny.make_model(made.run.folder("candidates") / KIND, task=task, text_pair=text_pair)
+    data = made.run.folder("dataset")
+    write_rows(data / "test.jsonl", tiny.rows(task, 40, 1, text_pair))
+    write_rows(data / "reference.jsonl", tiny.rows(task, reference_rows, 2, text_pair))
+    labels = () if task == "text-embedding" else tiny.LABELS
+    return ship(
+        made.recipe.model_copy(update={"task": task}),
+        dataset(made.run).model_copy(update={"labels": labels}),
+        adapter(0),
+        certificate(made.run),
+        tiny.no_reference(),
+        made.run,
+    )
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_ships_with_rows_that_its_own_model_answers(made: Made, task: str) -> None:
+    bundle = remake(made, task, reference_rows=99)
+    manifest = bundle.manifest
+    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
+    outputs = model.score([row.input for row in bundle.golden()])
+    for row, output in zip(bundle.golden(), outputs, strict=True):
+        assert agrees(row, output, TASKS[task], manifest.labels)
+    assert len(bundle.golden()) == (32 if task == "text-embedding" else 40)
+    assert (manifest.task, manifest.text_pair) == (task, False)
+    assert manifest.max_abstain_ratio == made.recipe.serve.max_abstain_ratio
+    assert (manifest.abstain_below is None) == (task == "text-embedding")
+    assert manifest.abstain_rows == (0 if task == "text-embedding" else 99)
+
+
+def test_rows_with_second_texts_make_a_model_of_pairs(made: Made) -> None:
+    bundle = remake(made, "text-classification", 60, text_pair=True)
+    assert bundle.manifest.text_pair
+    assert all(row.text_pair for row in bundle.golden())
+
+
+def test_too_few_reference_rows_mark_nothing_and_the_card_says_why(made: Made) -> None:
+    bundle = remake(made, "text-classification", reference_rows=48)
+    assert bundle.manifest.abstain_below is None
+    assert bundle.manifest.abstain_rows == 48
+    assert "48 reference rows are too few" in bundle.file(CARD).read_text(encoding="utf-8")
+
+
+def test_new_requests_are_marked_about_as_often_as_the_recipe_allows(made: Made) -> None:
+    bundle = remake(made, "text-classification", reference_rows=999)
+    below = bundle.manifest.abstain_below
+    assert below is not None
+    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), bundle.manifest.max_tokens)
+    task = TASKS["text-classification"]
+    asked = model.score([text for text, _ in tiny.sentences(1000, seed=77)])
+    marked = sum(task.answer(output, tiny.LABELS).score < below for output in asked)
+    assert 0 < marked < 40  # 2% of 1000 and three deviations of both samples
 
 
 # -- deploying ---------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from edgeloop import show
+from tests import tiny
 
 REPLAY: dict[str, Any] = {
     "sent": 60,
@@ -51,3 +52,17 @@ def test_a_confidence_is_not_rounded_up(ratio: float, said: str) -> None:
 def test_labels_say_how_many_rows_were_known() -> None:
     document = {"model": "m", "drawn": 2, "added": 2, "known": 5, "skipped": 3}
     assert "skipped    3 rows" in show.labelled(document)
+
+
+@pytest.mark.parametrize(
+    ("below", "said"),
+    [
+        (None, "marks      no answer as out of scope"),
+        (0.5, "marks      answers of a score below 0.5000 as out of scope, at most 2% of ordinary"),
+    ],
+)
+def test_a_bundle_says_which_answers_it_marks(below: float | None, said: str) -> None:
+    manifest = tiny.make_manifest(abstain_below=below).model_copy(
+        update={"max_abstain_ratio": 0.02}
+    )
+    assert said in show.bundle({"digest": "d", **manifest.model_dump(mode="json")})

@@ -7,10 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-
-from edgeloop.errors import MergeError
-from finetune.batches import Encoded
 from finetune.merge import (
     HEAD_WEIGHTS,
     LoraSettings,
@@ -19,6 +15,10 @@ from finetune.merge import (
     read_adapter,
     read_head,
 )
+from safetensors.torch import save_file
+
+from edgeloop.errors import MergeError
+from finetune.batches import Encoded
 
 ROWS, COLUMNS, RANK = 3, 5, 2
 A = "base_model.model.layer.lora_A.weight"

@@ -1,5 +1,6 @@
 """What is measured, what may be replayed, and that no row is both."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,17 @@ from edgeloop.errors import DatasetError, RecipeError
 from edgeloop.recipe import Recipe
 from edgeloop.rows import Row, Span
 from edgeloop.runtime import RowOutput
+from edgeloop.tasks import TASKS
 from finetune.dataset import Rows
 from finetune.retention.previous import check_retention, comparable, used_digest
 from finetune.retention.replay import add_replay, draw, replay_count
 from finetune.retention.suite import (
-    asked,
     classes_of,
     content,
     divided_files,
     golden_row,
     has_suite,
     measured_suite,
-    right,
 )
 from tests import tiny
 from tests.retained import make_recipe
@@ -66,8 +66,8 @@ def rows(count: int, seed: int) -> list[Row]:
     ],
 )
 def test_a_golden_row_is_the_row_that_it_was_made_of(task: str, label: str, expected: Row) -> None:
-    golden = GoldenRow(id="1", text="x", label=label, expected="", score=1.0)
-    assert golden_row(golden, task) == expected
+    golden = GoldenRow(id="1", text="x", label=label, expected="", score=1.0, text_pair="y")
+    assert golden_row(golden, task) == replace(expected, text_pair="y")
 
 
 def test_a_row_counts_for_each_of_its_classes() -> None:
@@ -116,17 +116,9 @@ def test_a_bad_file_is_told_like_any_other(tmp_path: Path) -> None:
 def test_a_label_that_the_model_does_not_know_is_wrong() -> None:
     output = RowOutput(np.array([5.0, 0.0], dtype=np.float32), np.zeros(2, dtype=np.float32))
     known, gone = Row("1", "x", ("a",)), Row("2", "x", ("gone",))
-    found = right("text-classification", [output, output], [known, gone], ("a", "b"))
+    task = TASKS["text-classification"]
+    found = task.right([output, output], [known, gone], ("a", "b"))
     assert found.tolist() == [True, False]
-
-
-def test_an_embedding_is_right_where_its_own_text_is_nearest() -> None:
-    pairs = [Row("1", "a", text_pair="x"), Row("2", "b", text_pair="y")]
-    assert asked("text-embedding", pairs) == ["a", "b", "x", "y"]
-    none = np.zeros(0, dtype=np.float32)
-    vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
-    outputs = [RowOutput(none, vector) for vector in vectors]
-    assert right("text-embedding", outputs, pairs, ()).tolist() == [True, False]
 
 
 # -- replay -------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from edgeloop.errors import EngineError
-from edgeloop.runtime import Encoded, Output
-from serve.engine import Expired, Job, QueueFull, ThreadEngine, TooLong, Unhealthy
+from edgeloop.rows import TextInput
+from edgeloop.runtime import Encoded, Output, RowOutput
+from serve.engine import Expired, Job, QueueFull, Reader, ThreadEngine, TooLong, Unhealthy
 
 WAIT_SECONDS = 10.0
+READER = Reader("text-classification", ("even", "odd"))
 
 
 class GateModel:
@@ -24,12 +26,14 @@ class GateModel:
         self.order: list[str] = []
         self._text = threading.local()
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[TextInput]) -> Encoded:
         (text,) = texts
+        assert isinstance(text, str)
         self._text.value = text
         self.order.append(text)
         ids = np.zeros((1, len(text)), dtype=np.int64)
-        return Encoded(ids, ids + 1, (len(text),), (len(text) > 20,))
+        offsets = tuple((i, i + 1) for i in range(len(text)))
+        return Encoded(ids, ids + 1, ids, (len(text),), (len(text) > 20,), (offsets,))
 
     def run(self, encoded: Encoded) -> Output:
         text = self._text.value
@@ -46,7 +50,7 @@ class GateModel:
 
 @contextmanager
 def running(model: GateModel, workers: int = 1, queue_texts: int = 4) -> Iterator[ThreadEngine]:
-    engine = ThreadEngine(model, workers, queue_texts)
+    engine = ThreadEngine(model, READER, workers, queue_texts)
     try:
         yield engine
     finally:
@@ -192,3 +196,34 @@ def test_retry_after_grows_with_the_queue() -> None:
         with pytest.raises(QueueFull) as long:
             engine.submit(job("d"))
     assert long.value.retry_after_seconds > short.value.retry_after_seconds > 0.0
+
+
+# -- what the numbers mean -------------------------------------------------------------------------
+
+
+def output(logits: Sequence[object], embedding: Sequence[float] = (0.6, 0.8)) -> RowOutput:
+    values = np.array(logits, dtype=np.float32)
+    return RowOutput(values, np.array(embedding, np.float32), ((0, 1),) * len(values))
+
+
+def test_an_answer_below_the_threshold_is_out_of_scope_and_one_at_it_is_not() -> None:
+    answer, probabilities, _ = READER.read(output([2.0, 0.0]))
+    assert answer.score == probabilities.max()
+    for below, out_of_scope in ((answer.score, False), (answer.score + 1e-9, True), (None, False)):
+        reader = Reader("text-classification", ("even", "odd"), below)
+        assert reader.read(output([2.0, 0.0]))[2] is out_of_scope
+
+
+def test_a_model_of_another_task_or_other_labels_is_an_error() -> None:
+    with pytest.raises(EngineError, match="3 numbers, the manifest's 2 labels need 2"):
+        READER.read(output([1.0, 2.0, 3.0]))
+    with pytest.raises(EngineError, match="2 numbers, the manifest's 0 labels need 0"):
+        Reader("text-embedding", ()).read(output([1.0, 2.0]))
+    with pytest.raises(EngineError, match="4 numbers, the manifest's 2 labels need 5"):
+        Reader("token-classification", ("a", "b")).read(output([[0.0] * 4]))
+
+
+def test_only_the_numbers_that_are_the_answer_must_be_finite() -> None:
+    assert READER.read(output([1.0, 2.0], [np.nan, 1.0]))[0].labels == ("odd",)
+    with pytest.raises(EngineError, match="not finite"):
+        Reader("text-embedding", ()).read(output([], [np.nan, 1.0]))

@@ -15,8 +15,8 @@ from edgeloop.errors import RecipeError
 from edgeloop.observer import ObserverStatus
 from serve.listener import bind, listen, url
 from serve.predict import client_timeout
+from serve.refused import Refused
 from serve.run import SafeCollector, ServerSettings
-from serve.tei import Refused
 from serve.wire import milliseconds, request_id
 
 

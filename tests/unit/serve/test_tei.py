@@ -1,4 +1,4 @@
-"""The shapes of /predict and /feedback."""
+"""The shapes of text-embeddings-inference."""
 
 import json
 from typing import Any
@@ -9,17 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.engine import Scored
+from edgeloop.records import Manifest
+from edgeloop.runtime import RowOutput
+from serve.engine import Reader, Scored
+from serve.refused import Refused
 from serve.tei import (
     MAX_BATCH_TEXTS,
     PredictRequest,
-    Refused,
+    encode_embeddings,
     encode_predictions,
-    parse_feedback,
+    parse_embed,
     parse_predict,
 )
+from tests import tiny
 
 LABELS = ("billing", "delivery")
+SINGLE = tiny.make_manifest(labels=LABELS)
+PAIRS = tiny.make_manifest(labels=LABELS, text_pair=True)
+MULTI = tiny.make_manifest("multi-label-classification", LABELS)
+TAGGER = tiny.make_manifest("token-classification", LABELS)
+EMBEDDER = tiny.make_manifest("text-embedding", ())
 TEXT = st.text().filter(str.strip)
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -33,25 +42,28 @@ def body(document: Any) -> bytes:
 
 def refusal(data: bytes) -> Refused:
     with pytest.raises(Refused) as caught:
-        parse_predict(data)
+        parse_predict(data, SINGLE)
     return caught.value
 
 
 def status_of(data: bytes) -> int:
     """The status that a body leads to; anything but a refusal comes through."""
     try:
-        request = parse_predict(data)
+        request = parse_predict(data, SINGLE)
     except Refused as problem:
         json.loads(problem.body())
         return problem.status
-    assert all(text.strip() for text in request.texts)
+    assert all(isinstance(text, str) and text.strip() for text in request.texts)
     return 200
 
 
-def scored(logits: list[float]) -> Scored:
+def scored(logits: Any, manifest: Manifest = SINGLE, text: str = "t") -> Scored:
+    """An answer of a model with these logits; a tagger's tokens are single characters."""
     values = np.array(logits, dtype=np.float32)
-    probabilities = np.exp(values.astype(np.float64)) / np.exp(values.astype(np.float64)).sum()
-    return Scored("t", 3, values, probabilities, np.zeros(2, np.float32), 0.0, 0.0)
+    offsets = tuple((i, i + 1) for i in range(len(text)))
+    output = RowOutput(values, np.array([0.6, 0.8], np.float32), offsets)
+    answer, probabilities, abstained = Reader(manifest.task, manifest.labels).read(output)
+    return Scored(text, 3, output, answer, probabilities, abstained, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -66,20 +78,21 @@ def scored(logits: list[float]) -> Scored:
 def test_texts_and_batches_are_told_apart(
     inputs: Any, texts: tuple[str, ...], batched: bool
 ) -> None:
-    request = parse_predict(body({"inputs": inputs}))
+    request = parse_predict(body({"inputs": inputs}), SINGLE)
     assert (request.texts, request.batched) == (texts, batched)
 
 
 def test_options_default_to_off_and_null_means_default() -> None:
     for document in ({"inputs": "a"}, {"inputs": "a", "truncate": None, "raw_scores": None}):
-        request = parse_predict(body(document))
+        request = parse_predict(body(document), SINGLE)
         assert (request.truncate, request.raw_scores) == (False, False)
-    on = parse_predict(body({"inputs": "a", "truncate": True, "raw_scores": True}))
+    on = parse_predict(body({"inputs": "a", "truncate": True, "raw_scores": True}), SINGLE)
     assert (on.truncate, on.raw_scores) == (True, True)
 
 
 def test_unknown_fields_are_ignored_as_tei_does() -> None:
-    assert parse_predict(body({"inputs": "a", "parameters": {"top_k": 1}})).texts == ("a",)
+    unknown = body({"inputs": "a", "parameters": {"top_k": 1}})
+    assert parse_predict(unknown, SINGLE).texts == ("a",)
 
 
 @pytest.mark.parametrize("inputs", [["a", "b"], [["a", "b"]], [["a"], ["b", "c"]]])
@@ -136,7 +149,8 @@ def test_empty_text_is_400(inputs: Any) -> None:
 
 
 def test_a_batch_has_a_limit() -> None:
-    assert len(parse_predict(body({"inputs": [["a"]] * MAX_BATCH_TEXTS})).texts) == MAX_BATCH_TEXTS
+    most = parse_predict(body({"inputs": [["a"]] * MAX_BATCH_TEXTS}), SINGLE)
+    assert len(most.texts) == MAX_BATCH_TEXTS
     problem = refusal(body({"inputs": [["a"]] * (MAX_BATCH_TEXTS + 1)}))
     assert problem.status == 422
     assert f"batch size {MAX_BATCH_TEXTS + 1}" in problem.message
@@ -146,8 +160,6 @@ def test_a_batch_has_a_limit() -> None:
 def test_any_json_is_read_or_refused(document: Any) -> None:
     for data in (body(document), body({"inputs": document})):
         assert status_of(data) in (200, 400, 422)
-        with pytest.raises(Refused):
-            parse_feedback(data, LABELS)
 
 
 @given(st.binary())
@@ -158,48 +170,128 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 @given(st.lists(TEXT, min_size=1, max_size=MAX_BATCH_TEXTS))
 def test_texts_come_through_unchanged(texts: list[str]) -> None:
     encoded = msgspec.json.encode({"inputs": [[text] for text in texts]})
-    assert parse_predict(encoded).texts == tuple(texts)
+    assert parse_predict(encoded, SINGLE).texts == tuple(texts)
 
 
 def test_answers_are_sorted_and_nested_only_for_a_batch() -> None:
     answers = [scored([-1.0, 2.0])]
     single = PredictRequest(("t",), False, False, False)
-    flat = json.loads(encode_predictions(answers, LABELS, single))
+    flat = json.loads(encode_predictions(answers, SINGLE, single))
     assert [row["label"] for row in flat] == ["delivery", "billing"]
     assert sum(row["score"] for row in flat) == pytest.approx(1.0)
     batch = PredictRequest(("t",), True, False, False)
-    assert json.loads(encode_predictions(answers, LABELS, batch)) == [flat]
+    assert json.loads(encode_predictions(answers, SINGLE, batch)) == [flat]
 
 
 def test_raw_scores_are_the_logits() -> None:
     request = PredictRequest(("t",), False, False, True)
-    rows = json.loads(encode_predictions([scored([-1.5, 2.25])], LABELS, request))
+    rows = json.loads(encode_predictions([scored([-1.5, 2.25])], SINGLE, request))
     assert rows == [{"score": 2.25, "label": "delivery"}, {"score": -1.5, "label": "billing"}]
 
 
-def test_feedback_is_read() -> None:
-    row = parse_feedback(body({"id": "7", "text": "hello", "label": "billing"}), LABELS)
-    assert (row.id, row.text, row.label) == ("7", "hello", "billing")
+# -- the other tasks -------------------------------------------------------------------------------
 
 
-def test_an_unknown_label_is_refused_with_the_known_ones() -> None:
+@pytest.mark.parametrize(
+    ("inputs", "texts", "batched"),
+    [
+        (["a", "b"], (("a", "b"),), False),
+        ([["a", "b"], ["c", "d"]], (("a", "b"), ("c", "d")), True),
+        ([["a", "b"], ["c"]], (("a", "b"), "c"), True),
+        ("a", ("a",), False),
+    ],
+)
+def test_a_model_of_pairs_takes_pairs_and_texts(inputs: Any, texts: Any, batched: bool) -> None:
+    request = parse_predict(body({"inputs": inputs}), PAIRS)
+    assert (request.texts, request.batched) == (texts, batched)
+
+
+@pytest.mark.parametrize("inputs", [["a", " "], [["a", ""]], ["", "b"]])
+def test_both_texts_of_a_pair_have_words(inputs: Any) -> None:
     with pytest.raises(Refused) as caught:
-        parse_feedback(body({"id": "7", "text": "hello", "label": "biling"}), LABELS)
+        parse_predict(body({"inputs": inputs}), PAIRS)
+    assert (caught.value.status, caught.value.error_type) == (400, "Empty")
+
+
+@pytest.mark.parametrize(
+    "inputs", [["a", "b", "c"], [["a", "b", "c"]], [[["a", "b"]]], ["a", ["b"]]]
+)
+def test_more_than_two_texts_are_no_pair(inputs: Any) -> None:
+    with pytest.raises(Refused) as caught:
+        parse_predict(body({"inputs": inputs}), PAIRS)
     assert caught.value.status == 422
-    assert "billing, delivery" in caught.value.message
+
+
+def test_several_labels_each_have_a_probability_of_their_own() -> None:
+    request = PredictRequest(("t",), False, False)
+    rows = json.loads(encode_predictions([scored([-1.0, 2.0], MULTI)], MULTI, request))
+    assert [row["label"] for row in rows] == ["delivery", "billing"]
+    assert rows[0]["score"] == pytest.approx(1.0 / (1.0 + np.exp(-2.0)))
+    assert rows[1]["score"] == pytest.approx(1.0 / (1.0 + np.exp(1.0)))
+
+
+def test_entities_have_hugging_faces_shape() -> None:
+    text = "no tax!"
+    logits = np.zeros((len(text), 5))
+    logits[:3, 0] = logits[6, 0] = 9.0  # outside
+    logits[3, 1], logits[4:6, 2] = 9.0, 9.0  # B-billing, I-billing, I-billing
+    answer = scored(logits, TAGGER, text)
+    rows = json.loads(encode_predictions([answer], TAGGER, PredictRequest((text,), False, False)))
+    score = rows[0].pop("score")
+    assert rows == [{"entity_group": "billing", "word": "tax", "start": 3, "end": 6}]
+    assert 0.99 < score < 1.0
+
+
+def test_a_text_without_entities_is_answered_with_an_empty_list() -> None:
+    logits = np.zeros((1, 5))
+    logits[:, 0] = 9.0
+    request = PredictRequest(("t",), True, False)
+    assert json.loads(encode_predictions([scored(logits, TAGGER)], TAGGER, request)) == [[]]
+
+
+@pytest.mark.parametrize("inputs", ["a", ["a"], ["a", "b"]])
+def test_vectors_come_as_a_list_of_lists(inputs: Any) -> None:
+    request = parse_embed(body({"inputs": inputs}), EMBEDDER)
+    assert request.texts == tuple([inputs] if isinstance(inputs, str) else inputs)
+    answers = [scored([], EMBEDDER) for _ in request.texts]
+    found = json.loads(encode_embeddings(answers))
+    assert found == [pytest.approx([0.6, 0.8])] * len(request.texts)
 
 
 @pytest.mark.parametrize(
     ("document", "status"),
     [
-        ({"id": "7", "text": "hello"}, 422),
-        ({"id": 7, "text": "hello", "label": "billing"}, 422),
-        ({"id": "7", "text": "hello", "label": "billing", "labl": "x"}, 422),
-        ({"id": "", "text": "hello", "label": "billing"}, 400),
-        ({"id": "7", "text": " ", "label": "billing"}, 400),
+        ({"inputs": []}, 422),
+        ({"inputs": [["a"]]}, 422),
+        ({"inputs": ""}, 400),
+        ({"inputs": ["a", " "]}, 400),
+        ({"inputs": ["a"] * (MAX_BATCH_TEXTS + 1)}, 422),
+        ({"inputs": "a", "normalize": False}, 422),
+        ({"inputs": "a", "prompt_name": "query"}, 422),
+        ({"inputs": "a", "dimensions": 8}, 422),
+        ({"inputs": "a", "truncation_direction": "Left"}, 422),
     ],
 )
-def test_wrong_feedback_is_refused(document: Any, status: int) -> None:
+def test_what_embed_does_not_take_is_refused(document: Any, status: int) -> None:
     with pytest.raises(Refused) as caught:
-        parse_feedback(body(document), LABELS)
+        parse_embed(body(document), EMBEDDER)
     assert caught.value.status == status
+
+
+def test_each_kind_of_model_names_its_own_route() -> None:
+    with pytest.raises(Refused, match="use POST /embed") as caught:
+        parse_predict(body({"inputs": "a"}), EMBEDDER)
+    assert caught.value.status == 422
+    for manifest in (SINGLE, MULTI, TAGGER):
+        with pytest.raises(Refused, match="/predict") as caught:
+            parse_embed(body({"inputs": "a"}), manifest)
+        assert caught.value.status == 422
+
+
+@given(ANY_JSON)
+def test_any_json_is_embedded_or_refused(document: Any) -> None:
+    for data in (body(document), body({"inputs": document})):
+        try:
+            assert parse_embed(data, EMBEDDER).texts
+        except Refused as problem:
+            json.loads(problem.body())

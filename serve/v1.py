@@ -1,0 +1,89 @@
+"""Our own shape of an answer, one for all tasks: POST /v1/predict.
+
+    {"inputs": as for /predict, or as for /embed where the model makes vectors, "truncate": false}
+    -> {"predictions": [{"labels": ["a"], "scores": [0.9], "spans": [], "score": 0.9,
+                         "abstained": false}], "embeddings": [], "bundle": "<digest>",
+        "timings": {"queue_ms": 0.1, "inference_ms": 1.9}}
+
+`predictions` and `embeddings` (text-embedding) have a row per text. `score` is how sure the model
+is of the whole answer; `abstained` says that it is too low for the answer to stand.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from edgeloop.bundle import Bundle
+from edgeloop.records import Manifest
+from edgeloop.rows import first_text
+from serve.engine import Scored
+from serve.tei import MAX_BATCH_TEXTS, PredictRequest, parse_embed, parse_predict
+
+
+class SpanFound(msgspec.Struct):
+    """Characters [start, end) of the (first) text."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+    text: str
+
+
+class Prediction(msgspec.Struct):
+    """The answer to one text or pair."""
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    spans: list[SpanFound]
+    score: float
+    abstained: bool
+
+
+class Timings(msgspec.Struct):
+    """The longest wait of a text for a thread, and all texts' tokenizing and inference."""
+
+    queue_ms: float
+    inference_ms: float
+
+
+class Reply(msgspec.Struct):
+    """The whole answer."""
+
+    predictions: list[Prediction]
+    embeddings: list[list[float]]
+    bundle: str
+    timings: Timings
+
+
+def parse_v1(
+    body: bytes, manifest: Manifest, max_batch_texts: int = MAX_BATCH_TEXTS
+) -> PredictRequest:
+    """Read the body of POST /v1/predict. Raises Refused (400, 422) for anything else."""
+    if manifest.task == "text-embedding":
+        return parse_embed(body, manifest, max_batch_texts)
+    return parse_predict(body, manifest, max_batch_texts)
+
+
+def encode_v1(answers: Sequence[Scored], bundle: Bundle) -> bytes:
+    """The reply to POST /v1/predict."""
+    has_vectors = bundle.manifest.task == "text-embedding"
+    reply = Reply(
+        predictions=[] if has_vectors else [_prediction(answer) for answer in answers],
+        embeddings=[a.output.embedding.tolist() for a in answers] if has_vectors else [],
+        bundle=bundle.digest,
+        timings=Timings(
+            queue_ms=1000.0 * max(answer.queue_seconds for answer in answers),
+            inference_ms=1000.0 * sum(answer.inference_seconds for answer in answers),
+        ),
+    )
+    return msgspec.json.encode(reply)
+
+
+def _prediction(scored: Scored) -> Prediction:
+    answer, text = scored.answer, first_text(scored.text)
+    spans = [
+        SpanFound(span.start, span.end, span.label, score, text[span.start : span.end])
+        for span, score in zip(answer.spans, answer.scores, strict=False)
+    ]
+    return Prediction(answer.labels, answer.scores, spans, answer.score, scored.abstained)
