@@ -111,11 +111,12 @@ def _settings(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to write recipe.yaml.")] = Path(),
+    task: Annotated[str, typer.Option(help="What the model is to do.")] = "text-classification",
 ) -> None:
     """Write a commented recipe to start from; nothing is overwritten."""
     from edgeloop.template import write_recipe
 
-    print(write_recipe(folder))
+    print(write_recipe(folder, task))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
+from edgeloop.tasks import tag_names
 from finetune.encoder import hidden_size
 
 Head = dict[str, torch.Tensor]
@@ -133,9 +134,7 @@ def task_settings(task: str, labels: tuple[str, ...]) -> dict[str, Any]:
     """What the task says in a Hugging Face config: names of the outputs, and what they mean."""
     if task == "text-embedding":
         return {}
-    names = labels
-    if task == "token-classification":
-        names = ("O", *(f"{kind}-{label}" for label in labels for kind in "BI"))
+    names = tag_names(labels) if task == "token-classification" else labels
     settings: dict[str, Any] = {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},

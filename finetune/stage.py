@@ -19,6 +19,7 @@ from edgeloop.rows import write_rows
 from edgeloop.rundir import RunDir, digest_entries, digest_file, list_files
 from edgeloop.tasks import TASKS
 from finetune.adapt import ADAPTER, DATASET, MERGED, Inputs, check_files, train_adapter
+from finetune.audit import refuse_errors
 from finetune.base import resolve_base
 from finetune.dataset import audit, load, source_files
 from finetune.encoder import quiet_transformers
@@ -50,7 +51,9 @@ def prepare(
     sources = _sources(recipe)
     depends_on = {
         "task": recipe.task,
-        "data": recipe.data.model_dump(mode="json", exclude={"files"}),
+        "data": recipe.data.model_dump(mode="json", exclude={"files", "audit"}),
+        "base": recipe.base,
+        "max_tokens": recipe.serve.max_tokens,
         "files": [(split, entry.sha256) for split, entry in sources],
         "extra": [asdict(row) for row in extra],
         **replay_inputs(recipe, previous),
@@ -58,6 +61,7 @@ def prepare(
 
     def work(folder: Path, inputs_digest: str) -> Dataset:
         rows = load(recipe)
+        refuse_errors(rows.splits, recipe)
         if extra:
             rows = add_extra(rows, extra, recipe.task)
         if recipe.finetune.retention.replay_ratio > 0.0:

@@ -94,7 +94,11 @@ BAD_SECTIONS = [
         "finetune.lora.dropot",
         "unknown key (did you mean lora_dropout?)",
     ),
-    ("serve: {zzz: 1}", "serve.zzz", "unknown key (known keys: max_tokens, deadline_ms)"),
+    (
+        "serve: {zzz: 1}",
+        "serve.zzz",
+        "unknown key (known keys: max_tokens, deadline_ms, max_abstain_ratio)",
+    ),
     ("monitr: {}", "monitr", "unknown key (did you mean monitor?)"),
     (
         "finetune: {training: {num_train_epochs: '6'}}",
@@ -164,11 +168,11 @@ BAD_SECTIONS = [
     ("finetune: {lora: {target_modules: []}}", "finetune.lora.target_modules", ""),
     ("finetune:", "finetune", "keys are needed below it, it is empty"),
     ("finetune: [lora]", "finetune", "keys are needed below it, it is ['lora']"),
-    ("finetune: {method: qlora}", "finetune.method", "Input should be 'lora', it is 'qlora'"),
+    ("finetune: {method: lorra}", "finetune.method", "Input should be 'lora', 'qlora', 'full',"),
     (
-        "task: token-classification",
+        "task: text-generation",
         "task",
-        "Input should be 'text-classification', it is 'token-classification'",
+        "Input should be 'text-classification', 'multi-label-classification',",
     ),
     (
         "compress: {candidates: [onnx-fp32, onnx-w8]}",

@@ -88,6 +88,7 @@ def adapter(seed: int) -> Adapter:
         inputs_digest="0" * 64,
         files=(),
         method="lora",
+        metric="accuracy",
         base="base",
         base_digest=digest_of(seed),
         dataset_digest="d" * 64,
