@@ -24,6 +24,8 @@ from edgeloop.recipe import Recipe, load_recipe
 
 EXIT_ERROR, EXIT_USAGE, EXIT_GATE = 1, 2, 3
 EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT, and what typer makes of it
+# The extra that a package belongs to, where it is not among those that every training needs.
+EXTRAS = {"bitsandbytes": "qlora"}
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
 app = typer.Typer(
@@ -64,7 +66,7 @@ def main() -> NoReturn:
     except ModuleNotFoundError as problem:
         code = _complain(
             f"the Python package {problem.name} is not installed; this command needs: "
-            "pip install 'edgeloop[cpu,train]'",
+            f"pip install 'edgeloop[{EXTRAS.get(problem.name or '', 'cpu,train')}]'",
             EXIT_ERROR,
         )
     except OSError as problem:
@@ -133,6 +135,8 @@ def check(
     from finetune.dataset import load, summarise
 
     loaded = load_recipe(recipe, overrides or [])
+    for remark in loaded.finetune.remarks():
+        _say(f"warning: {remark}")
     if fix:
         refuse_folder(recipe.parent / FOLDER)  # before the audit, which takes its time
     rows = load(loaded)

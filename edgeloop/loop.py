@@ -217,8 +217,7 @@ def run_loop(
     stage that failed; what was complete stays complete.
     """
     stages = STAGES[: STAGES.index(until) + 1]
-    if "merged" in stages:
-        finetune.stage.refuse_unmergeable(recipe)
+    _check_method(recipe, "merged" in stages, progress)
     check_retention(recipe, previous)
     with work_in_run(home, recipe.name, run_inputs(recipe, extra, previous)) as folder:
         write_atomic(folder.root / RECIPE_NAME, _recipe_bytes(recipe))
@@ -235,6 +234,20 @@ def run_loop(
             on_start(run)
         _steps(run, stages[1:])
     return run
+
+
+def _check_method(recipe: Recipe, is_merged: bool, progress: Progress) -> None:
+    """Say what the recipe's method does not read, and that its adapter cannot ship.
+
+    Raises RecipeError for the latter where the run is to merge it.
+    """
+    for remark in recipe.finetune.remarks():
+        progress(f"warning: {remark}")
+    if is_merged:
+        finetune.stage.refuse_unmergeable(recipe)
+    reason = finetune.stage.unmergeable(recipe)
+    if reason is not None:
+        progress(f"warning: {reason}")
 
 
 def _recipe_bytes(recipe: Recipe) -> bytes:

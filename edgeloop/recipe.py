@@ -23,6 +23,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from edgeloop.errors import RecipeError
 from edgeloop.recipe_data import Audit, Augment, Columns, Data, Split, SplitFiles
@@ -56,6 +57,8 @@ __all__ = [
 ]
 
 SHOWN_CHARACTERS = 80
+# The type of a problem that lies between two keys; its context names the one to change.
+COMBINATION = "combination"
 
 
 class Budget(Section):
@@ -141,6 +144,16 @@ class Recipe(Section):
     monitor: Monitor = Monitor()
     retrain: Retrain = Retrain()
 
+    @model_validator(mode="after")
+    def _something_to_train(self) -> Self:
+        if self.finetune.method == "head" and self.task == "text-embedding":
+            raise PydanticCustomError(
+                COMBINATION,
+                "head trains only a head, and task text-embedding has none; use lora or full",
+                {"key": "finetune.method"},
+            )
+        return self
+
     def digest(self) -> str:
         """SHA-256 over the resolved recipe as canonical JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -223,6 +236,8 @@ def _explain(path: Path, document: Any, problem: ValidationError) -> list[str]:
     said: dict[str, list[str]] = {}
     for error in problem.errors(include_url=False):
         location = [str(part) for part in error["loc"] if not _is_union_tag(part)]
+        if error["type"] == COMBINATION:
+            location = error["ctx"]["key"].split(".")
         lines = said.setdefault(".".join(location) or "recipe", [])
         line = _say(error, location)
         if line not in lines:
@@ -262,7 +277,7 @@ def _say(error: Any, location: list[str]) -> str:
         return "is missing; the recipe must set it"
     if kind in ("float_type", "int_type") and isinstance(value, str):
         return f"{_show(value)} is text, a number is needed (remove the quotes)"
-    if kind == "value_error":
+    if kind in ("value_error", COMBINATION):
         return message
     if kind == "tuple_type":
         return f"write a list such as [a, b], not {_show(value)}"

@@ -153,3 +153,11 @@ class Finetune(Section):
         read = {"lora": ("lora", "qlora")}
         written = self.model_fields_set & {"lora", "qlora", "adapter", "prefix", "prompt"}
         return tuple(sorted(name for name in written if self.method not in read.get(name, (name,))))
+
+    def remarks(self) -> tuple[str, ...]:
+        """One line for people per section that nothing reads."""
+        return tuple(
+            f"finetune.{name} is set, but finetune.method {self.method} does not read it; remove "
+            "it, or choose the method that does"
+            for name in self.unused_sections()
+        )

@@ -107,8 +107,18 @@ class Parity(Record):
     tolerance: float
 
 
+class MergeGap(Record):
+    """A merge into one of the bases that the adapter may be merged into, against the unmerged model
+    on the validation rows: how much higher its loss is, how much lower the task's figure."""
+
+    base: str
+    loss_rise: float
+    metric_drop: float
+
+
 class MergedModel(StageRecord):
-    """A plain Hugging Face folder, and the proof that it is base plus adapter."""
+    """A plain Hugging Face folder, and the proof that it is base plus adapter, in words too.
+    `qlora_gap`: both merges of a qlora adapter, the one that was kept first."""
 
     base_digest: str
     adapter_digest: str
@@ -118,6 +128,8 @@ class MergedModel(StageRecord):
     merged_weights: int
     copied_tensors: int
     parity: Parity
+    proof: str
+    qlora_gap: tuple[MergeGap, ...]
 
 
 class Interval(Record):

@@ -1,14 +1,16 @@
 """Dataset -> adapter: builds the model, trains it and saves what was trained."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from edgeloop.bundle import Bundle
-from edgeloop.errors import EdgeloopError
+from edgeloop.errors import EdgeloopError, TrainingError
 from edgeloop.recipe import Recipe
 from edgeloop.records import Adapter, Dataset, FileEntry
 from edgeloop.rows import Row, read_rows
@@ -93,13 +95,37 @@ def check_files(folder: Path, entries: tuple[FileEntry, ...]) -> None:
         )
 
 
+def count(parameter: torch.nn.Parameter) -> int:
+    """How many weights a parameter stands for; those in 4 bits are stored two to the byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else math.prod(state.shape)
+
+
+def check_positions(model: TaskModel, max_tokens: int) -> None:
+    """Raises TrainingError where the virtual tokens leave the base too few positions."""
+    if model.virtual_tokens == 0:
+        return
+    for name, table in model.encoder.named_modules():
+        if not name.endswith("position_embeddings") or not isinstance(table, torch.nn.Embedding):
+            continue
+        # RoBERTa's kin count from the padding token's number on.
+        reserved = 0 if table.padding_idx is None else table.padding_idx + 1
+        room = table.num_embeddings - reserved - model.virtual_tokens
+        if max_tokens > room:
+            raise TrainingError(
+                f"serve.max_tokens is {max_tokens}, with {model.virtual_tokens} virtual tokens the "
+                f"base reads at most {room} of a text; lower serve.max_tokens or num_virtual_tokens"
+            )
+
+
 def train_adapter(inputs: Inputs, folder: Path, inputs_digest: str, progress: Say) -> Adapter:
     """Train and save; the seed must be set before."""
     recipe, dataset = inputs.recipe, inputs.dataset
     model = inputs.model()
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(map(count, model.parameters()))
     tokenizer = inputs.tokenizer(model.encoder.config)
     inputs.method.attach(model, recipe.finetune, inputs.base.name)
+    check_positions(model, recipe.serve.max_tokens)
     rows, validation = inputs.training_rows(tokenizer), inputs.encoded(tokenizer, "validation")
     trained = sum(parameter.numel() for parameter in trainable(model).values())
     progress(f"training {trained} of {total} parameters on {len(rows)} rows")

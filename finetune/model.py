@@ -26,7 +26,10 @@ class TaskModel(torch.nn.Module):  # type: ignore[misc]
         """`width`: the last dimension of the output of the head."""
         super().__init__()
         self.encoder = encoder
+        self.width = width
         self.hidden = hidden_size(encoder.config)
+        # States before those of the text, which soft prompts bring along and no answer reads.
+        self.virtual_tokens = 0
         self.head = torch.nn.Linear(self.hidden, width) if width else None
         if self.head is not None:
             torch.nn.init.zeros_(self.head.weight)
@@ -42,7 +45,7 @@ class TaskModel(torch.nn.Module):  # type: ignore[misc]
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         states: torch.Tensor = output.last_hidden_state
-        return states
+        return states[:, self.virtual_tokens :]
 
     def pooled(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Unit vectors, (batch, hidden): the mean of the real tokens' states."""

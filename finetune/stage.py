@@ -172,11 +172,18 @@ def merge(recipe: Recipe, dataset: Dataset, adapter: Adapter, run: RunDir) -> Me
     return merged
 
 
+def unmergeable(recipe: Recipe) -> str | None:
+    """Why the recipe's method gives nothing that can ship, and what to use instead; None where it
+    can."""
+    reason = METHODS[recipe.finetune.method].unmergeable
+    return None if reason is None else f"finetune.method {recipe.finetune.method}: {reason}"
+
+
 def refuse_unmergeable(recipe: Recipe) -> None:
     """Before anything is trained: a method whose result cannot ship must not cost the hours.
 
     Raises RecipeError with what to use instead.
     """
-    reason = METHODS[recipe.finetune.method].unmergeable
+    reason = unmergeable(recipe)
     if reason is not None:
-        raise RecipeError(f"finetune.method {recipe.finetune.method}: {reason}")
+        raise RecipeError(reason)

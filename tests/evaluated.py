@@ -195,6 +195,8 @@ def make_run(
         merged_weights=0,
         copied_tensors=0,
         parity=Parity(rows=1, max_abs_difference=0.0, argmax_agreement_ratio=1.0, tolerance=1e-4),
+        proof="equal",
+        qlora_gap=(),
     )
     return RunDir(root), dataset, make_adapter(dataset), merged
 

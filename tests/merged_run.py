@@ -80,6 +80,8 @@ def make_merged(base: Path, folder: Path, seed: int = 0, task: TaskName = PLAIN)
         merged_weights=0,
         copied_tensors=0,
         parity=Parity(rows=1, max_abs_difference=0.0, argmax_agreement_ratio=1.0, tolerance=1e-4),
+        proof="",
+        qlora_gap=(),
     )
 
 

@@ -31,6 +31,11 @@ class FullMethod:
     def restore(self, model: TaskModel, folder: Path) -> None:
         model.encoder.load_state_dict(method.read_tensors(folder / WEIGHTS))
 
+    def merge_bases(
+        self, folder: Path, config: Any, settings: Finetune
+    ) -> dict[str, PreTrainedModel]:
+        return method.merge_bases(folder, config, settings)
+
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         state = base.state_dict()
         trained = method.read_tensors(folder / WEIGHTS)
@@ -55,6 +60,11 @@ class HeadMethod:
 
     def restore(self, model: TaskModel, folder: Path) -> None:
         """Nothing was changed."""
+
+    def merge_bases(
+        self, folder: Path, config: Any, settings: Finetune
+    ) -> dict[str, PreTrainedModel]:
+        return method.merge_bases(folder, config, settings)
 
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         state = dict(base.state_dict())

@@ -76,6 +76,11 @@ class LoraMethod:
     def restore(self, model: TaskModel, folder: Path) -> None:
         method.restore_peft(model, folder)
 
+    def merge_bases(
+        self, folder: Path, config: Any, settings: Finetune
+    ) -> dict[str, PreTrainedModel]:
+        return method.merge_bases(folder, config, settings)
+
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         settings, tensors = read_adapter(folder)
         return merge_tensors(base.state_dict(), tensors, settings)

@@ -64,6 +64,13 @@ class Method(Protocol):
         """Put what `save` wrote on a fresh model, in place, to answer with."""
         ...
 
+    def merge_bases(
+        self, folder: Path, config: Any, settings: Finetune
+    ) -> dict[str, PreTrainedModel]:
+        """The bases that the adapter may be merged into, in the dtype that the base is stored in,
+        each by a name for people. The first is what the adapter was trained on."""
+        ...
+
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         """The tensors of base and adapter in one, in the base's dtype.
 
@@ -77,6 +84,12 @@ def load_base(folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
     return load_encoder(folder, config, torch.float32)
 
 
+def merge_bases(folder: Path, config: Any, settings: Finetune) -> dict[str, PreTrainedModel]:
+    """The base as it is stored: the only one for all methods but qlora."""
+    base = load_encoder(folder, config, "auto")
+    return {f"the {str(base.dtype).removeprefix('torch.')} base": base}
+
+
 def train_only_head(model: TaskModel) -> None:
     """Freeze the encoder."""
     model.encoder.requires_grad_(False)
@@ -84,15 +97,25 @@ def train_only_head(model: TaskModel) -> None:
 
 def save_peft(model: TaskModel, config: PeftConfig, folder: Path) -> None:
     """PEFT's two files, the same bytes for the same adapter."""
+    save_config(config, folder)
+    state = get_peft_model_state_dict(model.encoder, save_embedding_layers=False)
+    save_tensors(state, folder / ADAPTER_WEIGHTS)
+
+
+def save_config(config: PeftConfig, folder: Path) -> None:
+    """adapter_config.json of a trained adapter, sorted."""
     config.inference_mode = True
     document = {
         key: sorted(value) if isinstance(value, set) else value
         for key, value in config.to_dict().items()
     }
+    write_document(document, folder)
+
+
+def write_document(document: Mapping[str, Any], folder: Path) -> None:
+    """adapter_config.json, the same bytes for the same content."""
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     write_atomic(folder / ADAPTER_CONFIG, text.encode())
-    state = get_peft_model_state_dict(model.encoder, save_embedding_layers=False)
-    save_tensors(state, folder / ADAPTER_WEIGHTS)
 
 
 def restore_peft(model: TaskModel, folder: Path) -> None:
@@ -128,7 +151,7 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 
 def account(expected: Mapping[str, tuple[int, ...]], found: Tensors) -> None:
-    """Every tensor that is expected is there, in its shape, and no other.
+    """Every tensor that is expected is there, in its shape, of finite numbers, and no other.
 
     Raises MergeError that names all that is not so.
     """
@@ -138,6 +161,11 @@ def account(expected: Mapping[str, tuple[int, ...]], found: Tensors) -> None:
         f"{name} has the shape {tuple(found[name].shape)}, needs {expected[name]}"
         for name in sorted(expected.keys() & found.keys())
         if tuple(found[name].shape) != expected[name]
+    ]
+    problems += [
+        f"{name} holds values that are not numbers"
+        for name in sorted(found)
+        if found[name].is_floating_point() and not found[name].isfinite().all()
     ]
     if problems:
         raise MergeError(

@@ -25,23 +25,21 @@ from transformers import (
 )
 
 from edgeloop.errors import TrainingError
-from edgeloop.recipe import Lora, Recipe
+from edgeloop.recipe import Finetune, Recipe
 from edgeloop.rundir import RunDir
 from finetune import stage
-from finetune.model import (
-    attach_lora,
-    load_classifier,
-    load_tokenizer,
-    lora_targets,
-    quiet_transformers,
-)
+from finetune.checkpoint import trainable
+from finetune.encoder import load_config, load_encoder, load_tokenizer, quiet_transformers
+from finetune.methods.lora import LoraMethod
+from finetune.methods.targets import linear_targets
+from finetune.model import Classifier
 from tests import tiny
 
 # PEFT 0.21 still asks transformers 5 for a name that is on its way out.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
 VOCABULARY = tiny.word_tokenizer().get_vocab_size()
-LABELS = list(tiny.LABELS)
+KEY = "finetune.lora.target_modules"
 BERT: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 16,
@@ -101,9 +99,15 @@ def save_base(folder: Path, model: PreTrainedModel) -> Path:
     return folder
 
 
+def classifier_on(folder: Path) -> Classifier:
+    with quiet_transformers():
+        encoder = load_encoder(folder, load_config(folder), torch.float32)
+    return Classifier(encoder, len(tiny.LABELS)).eval()
+
+
 def complaint(folder: Path) -> str:
-    with quiet_transformers(), pytest.raises(TrainingError) as raised:
-        load_classifier(folder, LABELS, torch.float32)
+    with pytest.raises(TrainingError) as raised:
+        classifier_on(folder)
     return str(raised.value)
 
 
@@ -131,30 +135,29 @@ def test_a_base_is_trained_and_merged(tmp_path: Path, name: str) -> None:
 
 
 def test_all_linear_is_every_linear_layer_of_the_encoder(tiny_bert: Path) -> None:
-    with quiet_transformers():
-        classifier = load_classifier(tiny_bert, LABELS, torch.float32)
-    targets = lora_targets(classifier.encoder, Lora(), "bert")
+    encoder = classifier_on(tiny_bert).encoder
+    targets = linear_targets(encoder, "all-linear", KEY)
     assert len(targets) == 2 * 6
-    assert lora_targets(classifier.encoder, Lora(target_modules=("key",)), "bert") == tuple(
+    assert linear_targets(encoder, ("key",), KEY) == tuple(
         name for name in targets if name.endswith(".key")
     )
 
 
 def test_only_the_adapter_and_the_head_are_trained(tiny_bert: Path) -> None:
-    with quiet_transformers():
-        classifier = load_classifier(tiny_bert, LABELS, torch.float32)
-        config = attach_lora(classifier, Lora(), "package:carries_weights/model")
+    classifier = classifier_on(tiny_bert)
+    LoraMethod().attach(classifier, Finetune(), "package:carries_weights/model")
+    config = classifier.encoder.edgeloop_config
     assert config.base_model_name_or_path == "package:carries_weights/model"
-    trained = {name for name, p in classifier.named_parameters() if p.requires_grad}
+    trained = set(trainable(classifier))
     assert {"head.weight", "head.bias"} <= trained
     assert all("lora_" in name for name in trained if not name.startswith("head."))
     assert len(trained) == 2 + 2 * 12
 
 
 def test_padding_does_not_change_an_answer(tiny_bert: Path) -> None:
-    with quiet_transformers():
-        classifier = load_classifier(tiny_bert, LABELS, torch.float32).eval()
+    classifier = classifier_on(tiny_bert)
     torch.manual_seed(0)
+    assert classifier.head is not None
     torch.nn.init.normal_(classifier.head.weight)
     ids, mask = torch.tensor([[2, 9, 3]]), torch.ones(1, 3, dtype=torch.int64)
     padding = torch.zeros(1, 4, dtype=torch.int64)
@@ -165,8 +168,8 @@ def test_padding_does_not_change_an_answer(tiny_bert: Path) -> None:
 
 
 def test_a_folded_head_reads_the_unit_vector(tiny_bert: Path) -> None:
-    with quiet_transformers():
-        classifier = load_classifier(tiny_bert, LABELS, torch.float32).eval()
+    classifier = classifier_on(tiny_bert)
+    assert classifier.head is not None
     torch.nn.init.normal_(classifier.head.weight)
     ids, mask = torch.tensor([[2, 9, 3]]), torch.ones(1, 3, dtype=torch.int64)
     head = classifier.folded_head()

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from finetune.merge import HEAD_WEIGHTS
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
@@ -25,10 +24,13 @@ from edgeloop.records import Adapter, Dataset, MergedModel
 from edgeloop.rows import read_rows
 from edgeloop.rundir import RunDir, digest_entries, list_files
 from finetune import stage
-from finetune.batches import encode
+from finetune.adapt import HEAD_WEIGHTS
+from finetune.batches import Encoded
 from finetune.checkpoint import CHECKPOINT
+from finetune.encode import encode
+from finetune.encoder import load_config, load_encoder, quiet_transformers
 from finetune.merged import load_merged
-from finetune.model import Classifier, load_classifier, quiet_transformers
+from finetune.model import Classifier, TaskModel
 from finetune.train import evaluate
 from tests import tiny
 
@@ -80,22 +82,30 @@ def outcome(tiny_bert: Path, rows_file: Path, tmp_path_factory: pytest.TempPathF
     return Outcome(make_recipe(tiny_bert, rows_file), tmp_path_factory.mktemp("run"))
 
 
+TASK = "text-classification"
+
+
 def adapted_model(outcome: Outcome, base: Path) -> Classifier:
     """The adapter on its base, put together from the folder's files by plain PEFT."""
     folder = outcome.run.folder("adapter")
     with quiet_transformers():
-        classifier = load_classifier(base, tiny.LABELS, torch.float32)
+        encoder = load_encoder(base, load_config(base), torch.float32)
+        classifier = Classifier(encoder, len(tiny.LABELS))
         classifier.encoder = PeftModel.from_pretrained(classifier.encoder, folder)
     classifier.set_folded_head(load_file(folder / HEAD_WEIGHTS))
     classifier.eval()
     return classifier
 
 
-def merged_model(outcome: Outcome) -> Classifier:
+def merged_model(outcome: Outcome) -> TaskModel:
     with quiet_transformers():
-        classifier = load_merged(outcome.run.folder("merged"), tiny.LABELS)
-    classifier.eval()
-    return classifier
+        return load_merged(outcome.run.folder("merged"), TASK, tiny.LABELS)
+
+
+def validation_rows(outcome: Outcome, tokenizer_folder: Path) -> Encoded:
+    rows = read_rows(outcome.run.folder("dataset"), "validation")
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    return encode(rows, TASK, tiny.LABELS, tokenizer, 32)
 
 
 # -- dataset ---------------------------------------------------------------------------------
@@ -159,9 +169,7 @@ def test_the_adapter_folder_holds_the_adapter_and_no_checkpoint(outcome: Outcome
 
 
 def test_the_best_epoch_is_what_is_kept(outcome: Outcome, tiny_bert: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
-    rows = read_rows(outcome.run.folder("dataset"), "validation")
-    figures = evaluate(adapted_model(outcome, tiny_bert), encode(rows, tiny.LABELS, tokenizer, 32))
+    figures = evaluate(adapted_model(outcome, tiny_bert), validation_rows(outcome, tiny_bert))
     best = outcome.adapter.epochs[outcome.adapter.best_epoch - 1]
     assert figures.loss == pytest.approx(best.validation_loss, abs=1e-6)
 
@@ -326,11 +334,10 @@ def test_the_trained_head_survives(outcome: Outcome) -> None:
 
 
 def test_the_merged_model_answers_as_well_as_the_best_epoch(outcome: Outcome) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(outcome.run.folder("merged"))
-    rows = read_rows(outcome.run.folder("dataset"), "validation")
-    figures = evaluate(merged_model(outcome), encode(rows, tiny.LABELS, tokenizer, 32))
+    rows = validation_rows(outcome, outcome.run.folder("merged"))
+    figures = evaluate(merged_model(outcome), rows)
     best = outcome.adapter.epochs[outcome.adapter.best_epoch - 1]
-    assert figures.accuracy == best.validation_metric
+    assert figures.metric == best.validation_metric
     assert figures.loss == pytest.approx(best.validation_loss, abs=1e-5)
 
 

@@ -7,18 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from finetune.merge import (
-    HEAD_WEIGHTS,
-    LoraSettings,
-    merge_tensors,
-    prove,
-    read_adapter,
-    read_head,
-)
 from safetensors.torch import save_file
 
 from edgeloop.errors import MergeError
-from finetune.batches import Encoded
+from finetune.adapt import HEAD_WEIGHTS
+from finetune.batches import Encoded, Sequences
+from finetune.join import read_head
+from finetune.methods.lora import LoraSettings, merge_tensors, read_adapter
+from finetune.proof import prove
 
 ROWS, COLUMNS, RANK = 3, 5, 2
 A = "base_model.model.layer.lora_A.weight"
@@ -88,6 +84,8 @@ def test_the_sum_is_rounded_once_to_the_dtype_of_the_base() -> None:
         ({"base_model.model.lost.weight": torch.ones(1)}, "base_model.model.lost.weight belongs"),
         ({M: torch.ones(ROWS)}, f"{M} belongs to nothing"),
         ({B: torch.ones(ROWS, 7)}, f"{B} has the shape (3, 7), needs (3, 2)"),
+        ({B: torch.full((ROWS, RANK), math.nan)}, f"{B} holds values that are not numbers"),
+        ({A: torch.full((RANK, COLUMNS), math.inf)}, f"{A} holds values that are not numbers"),
     ],
 )
 def test_every_tensor_is_accounted_for(
@@ -136,7 +134,15 @@ def test_what_would_change_the_sum_is_refused(tmp_path: Path, changes: dict[str,
 def test_a_damaged_adapter_file(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path)
     (folder / "adapter_model.safetensors").write_bytes(b"short")
-    with pytest.raises(MergeError, match="not an adapter that can be merged"):
+    with pytest.raises(MergeError, match="adapter_model.safetensors: does not load"):
+        read_adapter(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"peft_type": "LORA"}'])
+def test_a_damaged_config(tmp_path: Path, text: str) -> None:
+    folder = write_adapter(tmp_path)
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(MergeError, match="not an adapter"):
         read_adapter(folder)
 
 
@@ -156,12 +162,12 @@ def test_every_tensor_of_the_head_is_accounted_for(
 ) -> None:
     save_file(head, tmp_path / HEAD_WEIGHTS)
     with pytest.raises(MergeError, match=expected):
-        read_head(tmp_path, hidden=ROWS, classes=2)
+        read_head(tmp_path, hidden=ROWS, width=2)
 
 
 def test_an_adapter_without_its_head_is_not_merged(tmp_path: Path) -> None:
     with pytest.raises(MergeError, match="head.safetensors: does not load"):
-        read_head(tmp_path, hidden=ROWS, classes=2)
+        read_head(tmp_path, hidden=ROWS, width=2)
 
 
 class Answers(torch.nn.Module):  # type: ignore[misc]
@@ -171,13 +177,20 @@ class Answers(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.table = table
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: None
+    ) -> torch.Tensor:
         return self.table[input_ids[:, 0]]
+
+
+def two_rows(task: str = "text-classification") -> Encoded:
+    sequences = Sequences([[0], [1]], None, [((0, 1),)] * 2, 0)
+    return Encoded(task, sequences, [[0], [1]], [0, 1])
 
 
 def test_the_proof_tells_the_difference() -> None:
     table = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    parity = prove(Answers(table), Answers(table + 5e-5), Encoded([[0], [1]], [0, 1], 0), 1e-4)
+    parity = prove(Answers(table), Answers(table + 5e-5), two_rows(), 1e-4)
     assert parity.rows == 2
     assert 4e-5 < parity.max_abs_difference < 6e-5
     assert parity.argmax_agreement_ratio == 1.0
@@ -191,13 +204,13 @@ def test_the_proof_tells_the_difference() -> None:
     ],
 )
 def test_a_difference_fails_the_proof(table: torch.Tensor) -> None:
-    rows = Encoded([[0], [1]], [0, 1], 0)
+    rows = two_rows()
     with pytest.raises(MergeError, match="the merged model is not the adapter on its base"):
         prove(Answers(torch.eye(2)), Answers(table), rows, 1e-4)
 
 
 def test_other_answers_fail_the_proof_within_the_tolerance() -> None:
-    rows = Encoded([[0], [1]], [0, 1], 0)
+    rows = two_rows()
     close, other = torch.tensor([[0.0, 1e-5]] * 2), torch.tensor([[1e-5, 0.0]] * 2)
-    with pytest.raises(MergeError, match=r"0\.0000 of 2 answers agree"):
+    with pytest.raises(MergeError, match=r"0\.0000 of the answers to 2 rows agree"):
         prove(Answers(close), Answers(other), rows, 1e-4)
