@@ -4,6 +4,10 @@ import logging
 import sys
 import time
 
+# Warns at import, which transformers and PEFT do wherever it is installed, that a faster kernel for
+# 4-bit inference is not: nothing here uses one.
+NEEDLESS = "bitsandbytes.backends.cpu.ops"
+
 
 class KeyValueFormatter(logging.Formatter):
     """`2026-11-23T03:00:00Z INFO finetune.train epoch=3 loss=0.41`, times in UTC."""
@@ -24,3 +28,4 @@ def configure(verbose: bool = False) -> None:
     root.setLevel(logging.WARNING)
     for package in ("edgeloop", "finetune", "compress", "serve", "monitor"):
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger(NEEDLESS).setLevel(logging.ERROR)

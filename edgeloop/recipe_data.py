@@ -92,6 +92,11 @@ class Augment(Section):
     casing_ratio: float = Field(0.0, ge=0.0, le=1.0)
     word_dropout_ratio: float = Field(0.0, ge=0.0, le=0.5)
 
+    @property
+    def is_on(self) -> bool:
+        """Is there any noise at all?"""
+        return any((self.typo_ratio, self.casing_ratio, self.word_dropout_ratio))
+
 
 class Data(Section):
     """The team's own labelled rows: csv, tsv, jsonl, parquet, or the folder of a Hugging Face

@@ -10,13 +10,13 @@ from edgeloop.section import Section
 Method = Literal["lora", "qlora", "full", "adapter", "ia3", "head", "prefix", "prompt"]
 Targets = Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)]
 
-# What each method learns well with; full fine-tuning wants a tenth of LoRA's (Thinking Machines'
-# and PEFT's guidance, confirmed in docs/finetune.md), soft prompts the most.
+# Measured in 3 epochs on 2,000 rows of banking77, MiniLM-L6. Two rates were tried for full (1e-4
+# stopped at 0.62, 5e-4 at 0.82 and still rising), adapter, prefix and head; one for the others.
 LEARNING_RATES: dict[str, float] = {
     "lora": 1.0e-3,
     "qlora": 1.0e-3,
-    "full": 1.0e-4,
-    "adapter": 1.0e-3,
+    "full": 5.0e-4,
+    "adapter": 3.0e-3,
     "ia3": 1.0e-2,
     "head": 1.0e-2,
     "prefix": 1.0e-2,

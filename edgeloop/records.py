@@ -78,6 +78,7 @@ class Epoch(Record):
     train_loss: float
     validation_loss: float
     validation_metric: float
+    train_seconds: float
     seconds: float
 
 

@@ -1,7 +1,7 @@
 """Dataset -> adapter: builds the model, trains it and saves what was trained."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from edgeloop.records import Adapter, Dataset, FileEntry
 from edgeloop.rows import Row, read_rows
 from edgeloop.rundir import RECORD_NAME, RunDir, list_files
 from edgeloop.tasks import TASKS
+from finetune.arena import trainable
+from finetune.augment import augmented
 from finetune.base import Base
 from finetune.batches import Encoded
-from finetune.checkpoint import CHECKPOINT, trainable
+from finetune.checkpoint import CHECKPOINT
 from finetune.encode import encode
 from finetune.encoder import load_config, load_tokenizer
 from finetune.epochs import best_epoch
@@ -73,17 +75,30 @@ class Inputs:
             rows = sorted(rows, key=lambda row: digest_ratio(row.id))[:most]
         return self._encode(rows, tokenizer)
 
-    def training_rows(self, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-        """The train split, with what the teacher says of it."""
-        rows = read_rows(self.run.folder(DATASET), "train")
-        encoded = self._encode(rows, tokenizer)
-        if self.teacher is None:
-            return encoded
-        return replace(encoded, soft=soft_targets(self.teacher, rows, self.dataset.labels))
-
     def _encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Encoded:
         task, max_tokens = self.recipe.task, self.recipe.serve.max_tokens
         return encode(rows, task, self.dataset.labels, tokenizer, max_tokens)
+
+    def training_rows(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[int], Encoded]:
+        """The training rows of an epoch: the same every time, or with the recipe's noise; what the
+        teacher says is said of the rows without noise."""
+        rows = read_rows(self.run.folder(DATASET), "train")
+        soft = None
+        if self.teacher is not None:
+            soft = soft_targets(self.teacher, rows, self.dataset.labels)
+        augment, seed = self.recipe.data.augment, self.recipe.finetune.training.seed
+        if not augment.is_on:
+            return _once(replace(self._encode(rows, tokenizer), soft=soft))
+
+        def noisy(epoch: int) -> Encoded:
+            changed = [augmented(row, augment, seed, epoch) for row in rows]
+            return replace(self._encode(changed, tokenizer), soft=soft)
+
+        return noisy
+
+
+def _once(encoded: Encoded) -> Callable[[int], Encoded]:
+    return lambda _: encoded
 
 
 def check_files(folder: Path, entries: tuple[FileEntry, ...]) -> None:
@@ -126,10 +141,11 @@ def train_adapter(inputs: Inputs, folder: Path, inputs_digest: str, progress: Sa
     tokenizer = inputs.tokenizer(model.encoder.config)
     inputs.method.attach(model, recipe.finetune, inputs.base.name)
     check_positions(model, recipe.serve.max_tokens)
-    rows, validation = inputs.training_rows(tokenizer), inputs.encoded(tokenizer, "validation")
+    validation = inputs.encoded(tokenizer, "validation")
     trained = sum(parameter.numel() for parameter in trainable(model).values())
-    progress(f"training {trained} of {total} parameters on {len(rows)} rows")
-    epochs = fit(model, rows, validation, recipe.finetune, folder, progress)
+    progress(f"training {trained} of {total} parameters on {dataset.rows['train']} rows")
+    rows_of = inputs.training_rows(tokenizer)
+    epochs = fit(model, rows_of, validation, recipe.finetune, folder, progress)
     inputs.method.save(model, folder)
     head = model.folded_head()
     if head:

@@ -30,7 +30,7 @@ class Word:
 def augmented(row: Row, augment: Augment, seed: int, epoch: int) -> Row:
     """The row as it is trained on in this epoch: a function of its id, the seed and the epoch; the
     row itself where all ratios are 0. Spans mark the same words as before."""
-    if not (augment.typo_ratio or augment.casing_ratio or augment.word_dropout_ratio):
+    if not augment.is_on:
         return row
     # random hashes a text that is its seed, the same way on every machine.
     rng = random.Random(f"{seed} {epoch} {row.id}")

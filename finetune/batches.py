@@ -69,7 +69,7 @@ class Batch:
     def output(self, model: torch.nn.Module) -> torch.Tensor:
         """What the task's model answers."""
         output: torch.Tensor = model(self.input_ids, self.attention_mask, self.token_type_ids)
-        return output
+        return output.float()
 
 
 def shuffled(encoded: Encoded, batch_rows: int, seed: int, epoch: int) -> Iterator[Batch]:

@@ -90,7 +90,7 @@ def _candidates(inputs: Inputs, head: Head) -> list[Candidate]:
             adapted = inputs.model()
         method.restore(adapted, folder)
         adapted.set_folded_head(head)
-        found.append(Candidate(name, _encoder(base, inputs.config(), merged), merged, adapted))
+        found.append(Candidate(name, encoder_of(base, inputs.config(), merged), merged, adapted))
     return found
 
 
@@ -135,7 +135,7 @@ def _in_words(kept: Candidate, parity: Parity) -> str:
     )
 
 
-def _encoder(base: PreTrainedModel, config: Any, merged: Merged) -> PreTrainedModel:
+def encoder_of(base: PreTrainedModel, config: Any, merged: Merged) -> PreTrainedModel:
     """The base with the merged tensors, rebuilt where they have other shapes."""
     if not merged.config:
         base.load_state_dict(merged.tensors)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -16,16 +17,10 @@ from transformers import set_seed
 from edgeloop.errors import TrainingError
 from edgeloop.recipe import Finetune
 from edgeloop.records import Epoch
+from finetune.arena import Arena
 from finetune.batches import Batch, Encoded, in_order, shuffled
-from finetune.checkpoint import (
-    Weights,
-    copy_weights,
-    read_checkpoint,
-    restore,
-    set_weights,
-    trainable,
-    write_checkpoint,
-)
+from finetune.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from finetune.compute import Compute, still_base
 from finetune.epochs import best_epoch, is_finished
 from finetune.model import TaskModel
 from finetune.objectives import OBJECTIVES, blended_loss
@@ -33,6 +28,8 @@ from finetune.objectives import OBJECTIVES, blended_loss
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0
+FULL = "full"  # the one method that trains the base itself
+SEED_STRIDE = 1_000_003  # a seed and an epoch give a random state of their own
 
 Say = Callable[[str], None]
 
@@ -62,110 +59,154 @@ def learning_rate(step: int, steps: int, settings: Finetune) -> float:
     return settings.learning_rate * (steps - step) / max(1, steps - warmup)
 
 
+class Training:
+    """One training under way: epochs that are done, and how far the present one is."""
+
+    def __init__(
+        self,
+        model: TaskModel,
+        rows_of: Callable[[int], Encoded],
+        validation: Encoded,
+        settings: Finetune,
+        say: Say,
+    ) -> None:
+        """`rows_of`: the training rows of an epoch, counted from 1; always as many."""
+        if settings.method != FULL:
+            still_base(model.encoder)
+        self._model = model
+        self._rows_of = rows_of
+        self._validation = validation
+        self._settings = settings
+        self._say = say
+        weight_decay = settings.training.weight_decay
+        self._arena = Arena(model, settings.learning_rate, weight_decay)
+        self._compute = Compute(model, self._arena, settings)
+        self._best = self._arena.data.clone()
+        self.epochs: list[Epoch] = []
+        self._steps = 0
+        self._loss = 0.0
+        self._train_seconds = 0.0
+        self._random: dict[str, torch.Tensor] = {}
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from there."""
+        self.epochs, self._steps = checkpoint.epochs, checkpoint.steps
+        self._loss, self._train_seconds = checkpoint.loss, checkpoint.train_seconds
+        self._best.copy_(checkpoint.best)
+        self._arena.restore(checkpoint.weights, checkpoint.moments)
+        self._random = checkpoint.random
+        self._say(f"resumed after epoch {len(self.epochs)}, step {self._steps}")
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        checkpoint = Checkpoint(
+            epochs=self.epochs,
+            steps=self._steps,
+            loss=self._loss,
+            train_seconds=self._train_seconds,
+            weights=self._arena.data,
+            best=self._best,
+            moments=self._arena.moments(),
+            random=self._compute.random_state(),
+        )
+        write_checkpoint(folder, checkpoint)
+
+    def epoch(self, folder: Path) -> Epoch:
+        """Train the rest of the present epoch, and judge it on the validation rows."""
+        number, started = len(self.epochs) + 1, time.monotonic()
+        before_seconds = self._train_seconds
+        rows = self._rows_of(number)
+        self._model.train()
+        self._begin(number)
+        training = self._settings.training
+        steps = math.ceil(len(rows) / training.per_device_train_batch_size)
+        batches = shuffled(rows, training.per_device_train_batch_size, training.seed, number)
+        said = started
+        for step, batch in enumerate(islice(batches, self._steps, None), start=self._steps):
+            rate = learning_rate(
+                (number - 1) * steps + step, steps * training.num_train_epochs, self._settings
+            )
+            loss = self._step(batch, rate, f"epoch {number}, step {step + 1}")
+            self._loss += loss * batch.rows
+            self._steps = step + 1
+            self._train_seconds = before_seconds + time.monotonic() - started
+            if self._steps % training.save_steps == 0 and self._steps < steps:
+                self.save(folder)
+            if time.monotonic() - said >= PROGRESS_SECONDS:
+                self._say(f"epoch {number}, step {self._steps} of {steps}, loss {loss:.3f}")
+                said = time.monotonic()
+        return self._judge(number, self._loss / len(rows))
+
+    def _begin(self, number: int) -> None:
+        """The random state of the epoch, or the one to go on from."""
+        self._compute.begin_epoch(self._settings.training.seed * SEED_STRIDE + number)
+        if self._random:
+            self._compute.set_random_state(self._random)
+            self._random = {}
+
+    def _step(self, batch: Batch, rate: float, where: str) -> float:
+        """One update; returns the batch's mean loss."""
+        with self._compute.passes(training=True):
+            loss = self._objective(batch)
+        value = float(loss.item())
+        _check_finite(value, where, self._settings)
+        loss.backward()
+        self._arena.step(rate, self._settings.training.max_grad_norm)
+        return value
+
+    def _objective(self, batch: Batch) -> torch.Tensor:
+        output = batch.output(self._model)
+        weight = self._settings.retention.distillation_weight
+        return blended_loss(self._validation.task, output, batch, weight)
+
+    def _judge(self, number: int, train_loss: float) -> Epoch:
+        """End the epoch: the next begins at its first step."""
+        started = time.monotonic()
+        with self._compute.passes(training=False):
+            figures = evaluate(self._model, self._validation)
+        _check_finite(figures.loss, f"validation after epoch {number}", self._settings)
+        epoch = Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            validation_loss=figures.loss,
+            validation_metric=figures.metric,
+            train_seconds=self._train_seconds,
+            seconds=self._train_seconds + time.monotonic() - started,
+        )
+        self.epochs.append(epoch)
+        if best_epoch(self.epochs) is epoch:
+            self._best.copy_(self._arena.data)
+        self._steps, self._loss, self._train_seconds = 0, 0.0, 0.0
+        return epoch
+
+    def finish(self) -> None:
+        """Give the model the best epoch's weights."""
+        self._arena.data.copy_(self._best)
+
+
 def fit(
     model: TaskModel,
-    train: Encoded,
+    rows_of: Callable[[int], Encoded],
     validation: Encoded,
     settings: Finetune,
     folder: Path,
     say: Say,
 ) -> list[Epoch]:
-    """Train, or go on from the folder's checkpoint; the model ends with the best epoch's weights.
+    """Train on the rows of each epoch, or go on from the folder's checkpoint; the model ends with
+    the best epoch's weights.
 
     Raises TrainingError where the loss stops being a number.
     """
-    job = Job(model, _optimizer(model, settings), train, validation, settings, say)
-    epochs: list[Epoch] = []
-    best: Weights = {}
+    training = Training(model, rows_of, validation, settings, say)
     checkpoint = read_checkpoint(folder)
     if checkpoint is not None:
-        restore(checkpoint, model, job.optimizer)
-        epochs, best = checkpoint.epochs, checkpoint.best
-        say(f"resumed after epoch {epochs[-1].epoch}")
-    while not is_finished(epochs, settings.training):
-        epoch = _epoch(len(epochs) + 1, job)
-        epochs.append(epoch)
-        if best_epoch(epochs) is epoch:
-            best = copy_weights(model)
-        write_checkpoint(folder, model, job.optimizer, epochs, best)
-        say(_line(epoch, job))
-    set_weights(model, best)
-    return epochs
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training under way."""
-
-    model: TaskModel
-    optimizer: torch.optim.Optimizer
-    train: Encoded
-    validation: Encoded
-    settings: Finetune
-    say: Say
-
-
-def _optimizer(model: torch.nn.Module, settings: Finetune) -> torch.optim.AdamW:
-    """Biases and norms are not decayed."""
-    parameters = list(trainable(model).values())
-    decay = settings.training.weight_decay
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
-
-
-def _epoch(number: int, job: Job) -> Epoch:
-    started = time.monotonic()
-    train_loss = _train_once(number, job)
-    figures = evaluate(job.model, job.validation)
-    _check_finite(figures.loss, f"validation after epoch {number}", job.settings)
-    return Epoch(
-        epoch=number,
-        train_loss=train_loss,
-        validation_loss=figures.loss,
-        validation_metric=figures.metric,
-        seconds=time.monotonic() - started,
-    )
-
-
-def _train_once(number: int, job: Job) -> float:
-    """One pass over the rows; returns the mean loss per row."""
-    job.model.train()
-    training = job.settings.training
-    steps = math.ceil(len(job.train) / training.per_device_train_batch_size)
-    total = 0.0
-    said = time.monotonic()
-    batches = shuffled(job.train, training.per_device_train_batch_size, training.seed, number)
-    for step, batch in enumerate(batches):
-        done = (number - 1) * steps + step
-        for group in job.optimizer.param_groups:
-            group["lr"] = learning_rate(done, steps * training.num_train_epochs, job.settings)
-        loss = _step(job, batch, f"epoch {number}, step {step + 1}")
-        total += loss * batch.rows
-        if time.monotonic() - said >= PROGRESS_SECONDS:
-            job.say(f"epoch {number}, step {step + 1} of {steps}, loss {loss:.3f}")
-            said = time.monotonic()
-    return total / len(job.train)
-
-
-def _step(job: Job, batch: Batch, where: str) -> float:
-    """One update; returns the batch's mean loss."""
-    job.optimizer.zero_grad()
-    loss = _loss(job, batch)
-    value = float(loss.item())
-    _check_finite(value, where, job.settings)
-    loss.backward()
-    parameters = trainable(job.model).values()
-    torch.nn.utils.clip_grad_norm_(parameters, job.settings.training.max_grad_norm)
-    job.optimizer.step()
-    return value
-
-
-def _loss(job: Job, batch: Batch) -> torch.Tensor:
-    output = batch.output(job.model)
-    return blended_loss(job.train.task, output, batch, job.settings.retention.distillation_weight)
+        training.resume(checkpoint)
+    while not is_finished(training.epochs, settings.training):
+        epoch = training.epoch(folder)
+        training.save(folder)
+        say(_line(epoch, validation.task, settings))
+    training.finish()
+    return training.epochs
 
 
 @dataclass(frozen=True)
@@ -195,10 +236,9 @@ def _check_finite(loss: float, where: str, settings: Finetune) -> None:
         )
 
 
-def _line(epoch: Epoch, job: Job) -> str:
-    name = OBJECTIVES[job.train.task].name
+def _line(epoch: Epoch, task: str, settings: Finetune) -> str:
     return (
-        f"epoch {epoch.epoch}/{job.settings.training.num_train_epochs}: train loss "
-        f"{epoch.train_loss:.3f}, validation loss {epoch.validation_loss:.3f}, {name} "
-        f"{epoch.validation_metric:.3f} ({epoch.seconds:.1f} s)"
+        f"epoch {epoch.epoch}/{settings.training.num_train_epochs}: train loss "
+        f"{epoch.train_loss:.3f}, validation loss {epoch.validation_loss:.3f}, "
+        f"{OBJECTIVES[task].name} {epoch.validation_metric:.3f} ({epoch.seconds:.1f} s)"
     )

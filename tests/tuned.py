@@ -106,4 +106,5 @@ class Tuned:
         with quiet_transformers():
             model = self.inputs.model()
             self.inputs.method.restore(model, self.run.folder("adapter"))
-        return model.eval()
+        model.eval()
+        return model

@@ -21,6 +21,7 @@ from edgeloop.rows import Row, Span, read_rows
 from edgeloop.rundir import RunDir
 from edgeloop.tasks import TASKS, Answer, is_right
 from finetune import stage
+from finetune.methods.registry import METHODS
 from finetune.scoring import score_merged
 
 EPOCH = re.compile(r"epoch \d+/\d+:")
@@ -71,7 +72,7 @@ def _test(recipe: Recipe, dataset: Dataset, adapter: Adapter, run: RunDir) -> di
     """The test figure of what ships: the merged model, or the unmerged one where none can be."""
     rows = read_rows(run.folder("dataset"), "test")
     inputs = [row.input for row in rows]
-    if stage.METHODS[recipe.finetune.method].unmergeable is None:
+    if METHODS[recipe.finetune.method].unmergeable is None:
         stage.merge(recipe, dataset, adapter, run)
         folder, max_tokens = run.folder("merged"), recipe.serve.max_tokens
         outputs = score_merged(folder, recipe.task, dataset.labels, inputs, max_tokens)

@@ -86,8 +86,8 @@ class AdapterMethod:
         method.train_only_head(model)
         blocks = feed_forward_pairs(model.encoder, "adapter")
         inner = _inner_size(model.encoder, blocks)
-        wanted = -(-hidden_size(model.encoder.config) // settings.adapter.reduction_factor)
-        width = wanted + -(inner + wanted) % MULTIPLE
+        hidden = hidden_size(model.encoder.config)
+        width = bottleneck_width(hidden, inner, settings.adapter.reduction_factor)
         chosen = BottleneckSettings(
             adapter_type=KIND, base_model_name_or_path=base_name, width=width, blocks=blocks
         )
@@ -97,12 +97,12 @@ class AdapterMethod:
         settings: BottleneckSettings = model.encoder.edgeloop_config
         method.write_document(settings.model_dump(mode="json"), folder)
         state = model.encoder.state_dict()
-        names = _shapes(settings, hidden_size(model.encoder.config))
+        names = bottleneck_shapes(settings, hidden_size(model.encoder.config))
         method.save_tensors({name: state[name] for name in names}, folder / method.ADAPTER_WEIGHTS)
 
     def restore(self, model: TaskModel, folder: Path) -> None:
         settings, tensors = read_bottlenecks(folder)
-        method.account(_shapes(settings, hidden_size(model.encoder.config)), tensors)
+        method.account(bottleneck_shapes(settings, hidden_size(model.encoder.config)), tensors)
         _insert(model, settings)
         model.encoder.load_state_dict(tensors, strict=False)
 
@@ -113,7 +113,7 @@ class AdapterMethod:
 
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         settings, tensors = read_bottlenecks(folder)
-        method.account(_shapes(settings, hidden_size(base.config)), tensors)
+        method.account(bottleneck_shapes(settings, hidden_size(base.config)), tensors)
         inner = _inner_size(base, settings.blocks)
         config = {name: inner + settings.width for name in SIZES if hasattr(base.config, name)}
         merged = grow(base.state_dict(), tensors, settings)
@@ -156,6 +156,12 @@ def grow(base: Tensors, adapter: Tensors, settings: BottleneckSettings) -> dict[
     return merged
 
 
+def bottleneck_width(hidden: int, inner: int, factor: int) -> int:
+    """hidden / factor, rounded up until the grown intermediate size is a multiple of 8."""
+    wanted = -(-hidden // factor)
+    return wanted + -(inner + wanted) % MULTIPLE
+
+
 def _inner_size(encoder: torch.nn.Module, blocks: tuple[tuple[str, str], ...]) -> int:
     """The intermediate size of all blocks.
 
@@ -181,7 +187,7 @@ def _insert(model: TaskModel, settings: BottleneckSettings) -> None:
     model.encoder.edgeloop_config = settings
 
 
-def _shapes(settings: BottleneckSettings, hidden: int) -> dict[str, tuple[int, ...]]:
+def bottleneck_shapes(settings: BottleneckSettings, hidden: int) -> dict[str, tuple[int, ...]]:
     """Every tensor that this adapter must consist of."""
     shapes: dict[str, tuple[int, ...]] = {}
     for first, second in settings.blocks:

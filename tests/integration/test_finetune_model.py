@@ -102,7 +102,9 @@ def save_base(folder: Path, model: PreTrainedModel) -> Path:
 def classifier_on(folder: Path) -> Classifier:
     with quiet_transformers():
         encoder = load_encoder(folder, load_config(folder), torch.float32)
-    return Classifier(encoder, len(tiny.LABELS)).eval()
+    classifier = Classifier(encoder, len(tiny.LABELS))
+    classifier.eval()
+    return classifier
 
 
 def complaint(folder: Path) -> str:

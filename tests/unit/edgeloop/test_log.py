@@ -16,7 +16,7 @@ PACKAGES = ("edgeloop", "finetune", "compress", "serve", "monitor")
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     """Leaves the loggers as they were."""
-    loggers = [logging.getLogger(), *map(logging.getLogger, PACKAGES)]
+    loggers = [logging.getLogger(), *map(logging.getLogger, (*PACKAGES, log.NEEDLESS))]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     yield
     for logger, level, handlers in before:
@@ -79,3 +79,14 @@ def test_configuring_twice_writes_each_line_once(capsys: pytest.CaptureFixture[s
     log.configure()
     logging.getLogger("edgeloop.loop").info("once=1")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_needless_warning_of_bitsandbytes_is_not_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.configure()
+    logging.getLogger(log.NEEDLESS).warning("Failed to load CPU gemm_4bit_forward")
+    logging.getLogger(log.NEEDLESS).error("a real one")
+    err = capsys.readouterr().err
+    assert "gemm_4bit" not in err
+    assert "a real one" in err

@@ -7,7 +7,7 @@ import pytest
 
 from edgeloop import cli
 from edgeloop.bundle import Bundle
-from edgeloop.errors import DatasetError, EdgeloopError
+from edgeloop.errors import DatasetError, EdgeloopError, RecipeError
 from edgeloop.ledger import default_home, open_ledger
 from edgeloop.loop import Run, run_loop
 from edgeloop.recipe import Recipe, load_recipe
@@ -174,3 +174,51 @@ def test_the_end_of_a_run_is_noted_once_and_its_bundle_is_deployed(
     cli._note_run(ledger, recipe, run, document)
     assert ledger.runs("tiny") == [entry], "a repeated complete run changes nothing"
     assert len(ledger.deployments("tiny")) == 1
+
+
+# -- the method --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
+def test_a_method_that_cannot_ship_is_refused_before_anything_is_done(
+    recipe: Recipe, method: str
+) -> None:
+    finetune = recipe.finetune.model_copy(update={"method": method})
+    soft = recipe.model_copy(update={"finetune": finetune})
+    said: list[str] = []
+    with pytest.raises(RecipeError, match=f"finetune.method {method}: .* use finetune.method lora"):
+        run_loop(soft, default_home(), said.append)
+    assert runs() == []
+    # On its own it may be trained, once that was said.
+    run_loop(soft, default_home(), said.append, "dataset")
+    assert said[0].startswith(f"warning: finetune.method {method}: ")
+
+
+def test_a_section_for_another_method_is_warned_of(
+    write_recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_recipe(FILES)
+    path.write_text(path.read_text() + "finetune: {method: full, lora: {r: 8}}\n")
+    warned = "warning: finetune.lora is set, but finetune.method full does not read it"
+    _, said = prepare(load_recipe(path))
+    assert said.startswith(warned)
+    monkeypatch.setattr("sys.argv", ["edgeloop", "check", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert capsys.readouterr().err.count(warned) == 1
+
+
+def test_a_package_of_an_extra_is_named_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> None:
+        raise ModuleNotFoundError("No module named 'bitsandbytes'", name="bitsandbytes")
+
+    monkeypatch.setattr(cli, "app", missing)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.EXIT_ERROR
+    assert "pip install 'edgeloop[qlora]'" in capsys.readouterr().err
