@@ -1,8 +1,8 @@
 """The commands. The only place for exit codes, logging set-up and printed errors.
 
 Results go to standard output (`--json` for machines), everything else to standard error.
-Exit codes: 0 done, 1 error, 2 bad input (usage, recipe, rows, bundle, port), 3 a gate failed or the
-budget is infeasible, 130 interrupted (SIGINT).
+Exit codes: 0 done, 1 error, 2 bad input (usage, recipe, rows, bundle, port), 3 a gate failed, the
+budget is infeasible or the new model has forgotten too much, 130 interrupted (SIGINT).
 Heavy stages are imported inside their command: `edgeloop serve` never loads torch.
 """
 
@@ -161,6 +161,7 @@ def _run(
     with_baselines: bool = False,
 ) -> None:
     from edgeloop.loop import Run, run_loop
+    from edgeloop.previous import deployed_bundle
 
     loaded = load_recipe(recipe, overrides or [])
     ledger, whole = _ledger(), until == "bundle"
@@ -176,13 +177,14 @@ def _run(
         _say,
         until,
         on_start=note if whole else None,
+        previous=deployed_bundle(ledger, loaded.name, _say),
         with_baselines=with_baselines,
     )
     document = show.run_document(run)
     if whole:
         _note_run(ledger, loaded, run, document)
     _emit(document, as_json, show.run)
-    if run.infeasible:
+    if run.stopped:
         raise typer.Exit(EXIT_GATE)
 
 
@@ -190,7 +192,7 @@ def _note_run(ledger: Ledger, recipe: Recipe, run: Any, document: dict[str, Any]
     """Write the run's end into the ledger; its bundle is deployed where no good one is."""
     from edgeloop.ship import deploy
 
-    result = RunResult(run.id, "infeasible" if run.infeasible else "built", {})
+    result = RunResult(run.id, run.result, {})
     if run.bundle is None:
         ledger.finish_run(result)
         deployed = ledger.deployed(recipe.name)

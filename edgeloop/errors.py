@@ -11,8 +11,8 @@
     ├── LedgerError      the ledger cannot be read, written or leased
     └── MonitorError     the drift monitor cannot be fitted or restored
 
-A message says what is wrong, which value, where, and what to do next. A failed gate and an
-infeasible budget are results, not exceptions.
+A message says what is wrong, which value, where, and what to do next. A failed gate, an
+infeasible budget and a model that forgot too much are results, not exceptions.
 """
 
 

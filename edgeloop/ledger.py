@@ -199,8 +199,10 @@ class Ledger:
             tables.runs.update()
             .where(
                 tables.runs.c.id == finished.id,
-                # A busy machine may have made a budget infeasible: that end may be overtaken.
-                tables.runs.c.finished_at.is_(None) | (tables.runs.c.result == "infeasible"),
+                # A busy machine may have made a budget infeasible, another deployment may have
+                # been forgotten: these ends may be overtaken.
+                tables.runs.c.finished_at.is_(None)
+                | tables.runs.c.result.in_(("infeasible", "forgotten")),
             )
             .values(finished_at=utc_now(), result=finished.result, document=finished.document)
         )

@@ -47,7 +47,7 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended: built | infeasible | promoted | rejected, with its figures."""
+    """How a run ended: built | infeasible | forgotten | promoted | rejected, with its figures."""
 
     id: str
     result: str

@@ -1,11 +1,12 @@
 """The whole loop as one ordered list of stages, resumable.
 
-    rows -> dataset -> adapter -> merged -> evaluation (-> baselines) -> candidates -> reference
-         -> bundle
+    rows -> dataset -> adapter -> merged -> retention -> evaluation (-> baselines) -> candidates
+         -> reference -> bundle
 
 Every stage is a folder of the run with its record; a stage whose record matches its inputs is
 skipped, so that a run that was killed goes on where it stopped. A budget that nothing kept to is
-measured anew. One process at a time works in a run folder. Command: `edgeloop run`.
+measured anew. A model that has forgotten too much of what the deployed one knew is not compressed.
+One process at a time works in a run folder. Command: `edgeloop run`.
 """
 
 import json
@@ -18,15 +19,17 @@ from pathlib import Path
 
 import compress.stage
 import finetune.evaluate
+import finetune.retention.stage
 import finetune.stage
 import finetune.worth
 import monitor.stage
 from edgeloop.bundle import MANIFEST, Bundle
-from edgeloop.errors import DatasetError, EdgeloopError
+from edgeloop.errors import DatasetError, EdgeloopError, RecipeError
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe, SplitFiles
 from edgeloop.records import Adapter, Certificate, Dataset, MergedModel, Reference
 from edgeloop.records_evaluation import Baselines, Evaluation
+from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import (
     RECORD_NAME,
     RunDir,
@@ -37,6 +40,8 @@ from edgeloop.rundir import (
 )
 from edgeloop.ship import ship
 from finetune.dataset import source_files
+from finetune.retention.previous import check_retention, used_digest
+from finetune.retention.suite import retention_files
 from finetune.scoring import score_merged
 
 logger = logging.getLogger(__name__)
@@ -47,6 +52,7 @@ STAGES = (
     "dataset",
     "adapter",
     "merged",
+    "retention",
     "evaluation",
     "baselines",
     "candidates",
@@ -63,10 +69,12 @@ class Run:
     folder: RunDir
     progress: Progress
     extra: Sequence[LabelledRow]
+    previous: Bundle | None = None
     with_baselines: bool = False
     dataset: Dataset | None = None
     adapter: Adapter | None = None
     merged: MergedModel | None = None
+    retention: RetentionRecord | None = None
     evaluation: Evaluation | None = None
     baselines: Baselines | None = None
     certificate: Certificate | None = None
@@ -83,20 +91,48 @@ class Run:
         """True where candidates were measured and none keeps to the budget."""
         return self.certificate is not None and self.certificate.chosen is None
 
+    @property
+    def forgotten(self) -> bool:
+        """True where the new model has lost too much of what the previous one knew."""
+        return self.retention is not None and not self.retention.passed
+
+    @property
+    def stopped(self) -> bool:
+        """True where a gate inside the run said no: there is nothing to ship."""
+        return self.infeasible or self.forgotten
+
+    @property
+    def result(self) -> str:
+        """How it ended, as the ledger has it."""
+        return "forgotten" if self.forgotten else "infeasible" if self.infeasible else "built"
+
 
 def _dataset(run: Run) -> None:
-    run.dataset = finetune.stage.prepare(run.recipe, run.folder, run.extra)
+    run.dataset = finetune.stage.prepare(run.recipe, run.folder, run.extra, run.previous)
 
 
 def _adapter(run: Run) -> None:
     assert run.dataset is not None
-    run.adapter = finetune.stage.train(run.recipe, run.dataset, run.folder, run.progress)
+    run.adapter = finetune.stage.train(
+        run.recipe, run.dataset, run.folder, run.progress, run.previous
+    )
 
 
 def _merged(run: Run) -> None:
     assert run.dataset is not None
     assert run.adapter is not None
     run.merged = finetune.stage.merge(run.recipe, run.dataset, run.adapter, run.folder)
+
+
+def _retention(run: Run) -> None:
+    assert run.dataset is not None
+    assert run.merged is not None
+    run.retention = finetune.retention.stage.measure(
+        run.recipe, run.dataset, run.merged, run.previous, run.folder
+    )
+    if run.retention is not None:
+        for line in run.retention.warnings():
+            run.progress(f"warning: retention: {line}")
 
 
 def _evaluation(run: Run) -> None:
@@ -149,6 +185,7 @@ STEPS: dict[str, Callable[[Run], None]] = dict(
             _dataset,
             _adapter,
             _merged,
+            _retention,
             _evaluation,
             _baselines,
             _candidates,
@@ -167,27 +204,31 @@ def run_loop(
     until: str = "bundle",
     extra: Sequence[LabelledRow] = (),
     on_start: Callable[["Run"], None] | None = None,
+    previous: Bundle | None = None,
     with_baselines: bool = False,
 ) -> Run:
-    """Run the stages up to and with `until`; `extra` are labelled rows from production. `on_start`
-    is called once the rows are read and good, before the model is trained.
+    """Run the stages up to and with `until`; `extra` are labelled rows from production, `previous`
+    is the deployed model, which must not be forgotten. `on_start` is called once the rows are read
+    and good, before the model is trained.
 
-    Stops after the candidates where none keeps to the budget: see `Run.infeasible`.
+    Stops where the new model has forgotten too much (`Run.forgotten`), and after the candidates
+    where none keeps to the budget (`Run.infeasible`).
     Raises EdgeloopError where another process works in the run folder, and its subclasses of the
     stage that failed; what was complete stays complete.
     """
     stages = STAGES[: STAGES.index(until) + 1]
     _check_method(recipe, "merged" in stages, progress)
-    with work_in_run(home, recipe.name, run_inputs(recipe, extra)) as folder:
+    check_retention(recipe, previous)
+    with work_in_run(home, recipe.name, run_inputs(recipe, extra, previous)) as folder:
         write_atomic(folder.root / RECIPE_NAME, _recipe_bytes(recipe))
         if "candidates" in stages:
             _forget_infeasible(folder)
-        run = Run(recipe, folder, progress, extra, with_baselines)
+        run = Run(recipe, folder, progress, extra, previous, with_baselines)
         try:
             _step(run, stages[0])
-        except DatasetError:
+        except (DatasetError, RecipeError):
             if not folder.folder("dataset").exists():
-                discard_run(folder)  # bad rows leave nothing behind
+                discard_run(folder)  # bad input leaves nothing behind
             raise
         if on_start is not None:
             on_start(run)
@@ -231,7 +272,7 @@ def _forget_infeasible(folder: RunDir) -> None:
 def _steps(run: Run, stages: Iterable[str]) -> None:
     for stage in stages:
         _step(run, stage)
-        if run.infeasible:
+        if run.stopped:
             break
 
 
@@ -244,8 +285,10 @@ def _step(run: Run, stage: str) -> None:
     STEPS[stage](run)
     seconds = time.monotonic() - started
     logger.info("stage=%s run=%s end seconds=%.1f", stage, run.id, seconds)
-    skipped = _results(run, stage) == before
-    run.progress(f"{stage}: {'complete already' if skipped else f'done in {seconds:.1f} s'}")
+    after = _results(run, stage)
+    if after:  # retention has nothing to show where nothing can have been forgotten
+        done = "complete already" if after == before else f"done in {seconds:.1f} s"
+        run.progress(f"{stage}: {done}")
 
 
 def _results(run: Run, stage: str) -> dict[Path, bytes]:
@@ -254,19 +297,28 @@ def _results(run: Run, stage: str) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in run.folder.root.glob(pattern)}
 
 
-def run_inputs(recipe: Recipe, extra: Iterable[LabelledRow]) -> dict[str, object]:
-    """All that a run depends on: its folder is found again by the digest of this."""
-    return {
+def run_inputs(
+    recipe: Recipe, extra: Iterable[LabelledRow], previous: Bundle | None = None
+) -> dict[str, object]:
+    """All that a run depends on: its folder is found again by the digest of this. A deployed model
+    that is only compared with is no part of it: the run that made it must be found again."""
+    inputs: dict[str, object] = {
         "recipe": recipe.digest(),
         "files": {str(path): _digest(path) for _, path in source_files(recipe.data)},
         "extra": sorted((row.id, row.text, row.label) for row in extra),
     }
+    files = retention_files(recipe)
+    if files:
+        key = "finetune.retention.files"
+        inputs["retention"] = {str(path): _digest(path, key) for path in files}
+    used = used_digest(recipe, previous)
+    return inputs if used is None else {**inputs, "previous": used}
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, key: str = "data.files") -> str:
     try:
         return digest_file(path)
     except OSError as problem:
         raise DatasetError(
-            f"{path}: the data file cannot be read ({problem.strerror}); see data.files"
+            f"{path}: the data file cannot be read ({problem.strerror}); see {key}"
         ) from None

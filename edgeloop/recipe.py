@@ -222,10 +222,13 @@ def _resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
     else:
         resolved = absolute(files)
     data = recipe.data.model_copy(update={"files": resolved})
+    retention = recipe.finetune.retention
+    retention = retention.model_copy(update={"files": absolute(retention.files)})
+    finetune = recipe.finetune.model_copy(update={"retention": retention})
     base = recipe.base
     if not base.startswith("package:") and (folder / base).is_dir():
         base = str((folder / base).resolve())
-    return recipe.model_copy(update={"data": data, "base": base})
+    return recipe.model_copy(update={"data": data, "base": base, "finetune": finetune})
 
 
 def _explain(path: Path, document: Any, problem: ValidationError) -> list[str]:

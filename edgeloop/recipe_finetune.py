@@ -117,14 +117,15 @@ class Retention(Section):
     """What the model knew before must not be forgotten: the previous deployment's golden rows and
     the rows of `files` (columns as in `data`) are answered before and after.
 
-    The run fails its gate where accuracy on them falls by more than `max_drop`. `replay_ratio`
-    mixes that share of them into the training rows; `distillation_weight` adds that weight of the
-    previous model's probabilities to the loss.
+    The run fails its gate where accuracy on them falls by more than `max_drop`
+    (finetune.retention.verdict). `replay_ratio` of the training rows are rows that the previous
+    model was trained on, or of `files`, half of which are then not measured; `distillation_weight`
+    of the loss is learned from the previous model's probabilities.
     """
 
     files: tuple[Path, ...] = ()
     max_drop: float = Field(0.02, gt=0.0, le=1.0)
-    replay_ratio: float = Field(0.0, ge=0.0, le=1.0)
+    replay_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     distillation_weight: float = Field(0.0, ge=0.0, lt=1.0)
 
 

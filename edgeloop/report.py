@@ -18,6 +18,7 @@ from edgeloop.errors import EdgeloopError, LedgerError
 from edgeloop.ledger import Ledger, RunEntry
 from edgeloop.page import table
 from edgeloop.records import Adapter, Certificate, Gate, Movement, Verdict
+from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import RECORD_NAME, write_atomic
 from edgeloop.show import percent
 
@@ -94,6 +95,9 @@ def _run(entry: RunEntry) -> str:
     try:
         adapter = Adapter.read(folder / "adapter" / RECORD_NAME)
         parts.append(_training(adapter))
+        parts.append(_retention(folder / "retention" / RECORD_NAME))
+        if entry.result == "forgotten":
+            return "".join(parts)  # such a model is neither evaluated nor compressed
         parts.append(report_evaluation.evaluation(folder))
         parts.append(report_evaluation.baselines(folder))
         parts.append(_certificate(Certificate.read(folder / "candidates" / RECORD_NAME)))
@@ -110,6 +114,28 @@ def _training(adapter: Adapter) -> str:
         f"</p>{plots.training(adapter.epochs, adapter.best_epoch, adapter.metric)}"
         f"{report_evaluation.training_note(adapter)}"
     )
+
+
+def _retention(path: Path) -> str:
+    """What the run's model forgot of what the previous one knew; nothing where it was not asked."""
+    if not path.exists():
+        return ""
+    record = RetentionRecord.read(path)
+    head = ("class", "rows", "before", "after", "lost", "gained", "verdict")
+    rows = [
+        (
+            c.label,
+            c.rows,
+            "" if c.before is None else c.before,
+            c.after,
+            c.lost,
+            c.gained,
+            "forgotten" if c.forgotten else "",
+        )
+        for c in record.classes
+    ]
+    said = html.escape("; ".join(record.reasons))
+    return f"<p>Retention: {record.verdict}. {said}.</p>{table(head, rows)}"
 
 
 def _certificate(certificate: Certificate) -> str:

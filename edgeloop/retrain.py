@@ -63,6 +63,10 @@ class Outcome:
         if self.run is not None:
             document["run"] = self.run.id
             document["infeasible"] = self.run.infeasible
+            if self.run.retention is not None:
+                document["retention"] = self.run.retention.model_dump(
+                    mode="json", exclude={"files", "inputs_digest"}
+                )
             if self.run.certificate is not None:
                 document["certificate"] = self.run.certificate.model_dump(
                     mode="json", exclude={"files", "inputs_digest"}
@@ -218,13 +222,15 @@ def _train(
         assert run.dataset is not None
         ledger.start_run(run.id, recipe.name, TRIGGER, run.folder.root, run.dataset.digest)
 
-    run = run_loop(recipe, home, progress, extra=material.labels, on_start=note)
+    run = run_loop(
+        recipe, home, progress, "bundle", material.labels, note, previous=material.champion
+    )
     document: dict[str, Any] = {
         "inputs_digest": material.inputs_digest,
         "labels": [row.id for row in material.labels],
     }
     if run.bundle is None:
-        ledger.finish_run(RunResult(run.id, "infeasible", document))
+        ledger.finish_run(RunResult(run.id, run.result, document))
         return Outcome(decision, run)
     rows = run.folder.folder("dataset")
     verdict = compare(

@@ -10,8 +10,19 @@ from edgeloop import show_findings
 from edgeloop.ledger import Ledger
 
 MEGABYTE = 1_000_000
+# Classes that a table of what was forgotten shows; --json has them all.
+RETENTION_ROWS = 10
 # What a run hands on, in the order of its stages.
-RECORDS = ("dataset", "adapter", "merged", "evaluation", "baselines", "certificate", "reference")
+RECORDS = (
+    "dataset",
+    "adapter",
+    "merged",
+    "retention",
+    "evaluation",
+    "baselines",
+    "certificate",
+    "reference",
+)
 # The lists of a history document.
 EVENTS = ("runs", "deployments", "verdicts", "decisions")
 
@@ -86,6 +97,8 @@ def run(document: dict[str, Any]) -> str:
             f"difference {parity['max_abs_difference']:.1e} (allowed {parity['tolerance']:.0e}) "
             f"on {parity['rows']} rows"
         )
+    if "retention" in document:
+        lines.append(retention(document["retention"]))
     if "evaluation" in document:
         lines.append(evaluation(document["evaluation"]))
     if "baselines" in document:
@@ -106,6 +119,29 @@ def run(document: dict[str, Any]) -> str:
                 f"deployed   no: {deployed[:12]} stays; `edgeloop retrain` gates a new one"
             )
     return "\n".join(lines)
+
+
+def retention(document: dict[str, Any]) -> str:
+    """What was forgotten: the reasons, and the classes whose answers changed as a table."""
+    word = "FORGOTTEN" if document["verdict"] == "forgotten" else document["verdict"]
+    lines = [f"retention  {word}", *(f"because    {reason}" for reason in document["reasons"])]
+    changed = [c for c in document["classes"] if c["lost"] or c["gained"]]
+    if not changed:
+        return "\n".join(lines)
+    rows = [
+        [
+            c["label"],
+            str(c["rows"]),
+            f"{c['before']:.3f}",
+            f"{c['after']:.3f}",
+            str(c["lost"]),
+            str(c["gained"]),
+            "FORGOTTEN" if c["forgotten"] else "",
+        ]
+        for c in sorted(changed, key=lambda c: c["gained"] - c["lost"])[:RETENTION_ROWS]
+    ]
+    head = ["class", "rows", "before", "after", "lost", "gained", ""]
+    return "\n".join([*lines, "", columns(head, rows), ""])
 
 
 def evaluation(document: dict[str, Any]) -> str:
@@ -276,6 +312,8 @@ def retrained(document: dict[str, Any]) -> str:
             )
         lines += [f"gate       {reason}" for reason in gate["reasons"]]
         lines.append("promoted   yes" if gate["promoted"] else "promoted   no")
+    if "retention" in document:
+        lines.append(retention(document["retention"]))
     if document.get("infeasible"):
         lines.append(certificate(document["certificate"]))
     if document.get("deployed"):

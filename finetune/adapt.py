@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from edgeloop.bundle import Bundle
 from edgeloop.errors import EdgeloopError, TrainingError
 from edgeloop.recipe import Recipe
 from edgeloop.records import Adapter, Dataset, FileEntry
@@ -27,6 +28,7 @@ from finetune.methods.method import Method, save_tensors
 from finetune.methods.registry import METHODS
 from finetune.model import MODELS, TaskModel, task_settings
 from finetune.objectives import OBJECTIVES
+from finetune.retention.distill import soft_targets
 from finetune.split import digest_ratio
 from finetune.train import Say, fit
 
@@ -42,6 +44,7 @@ class Inputs:
     dataset: Dataset
     run: RunDir
     base: Base
+    teacher: Bundle | None = None  # the deployed model, where the recipe distils it
 
     @property
     def method(self) -> Method:
@@ -77,14 +80,21 @@ class Inputs:
         return encode(rows, task, self.dataset.labels, tokenizer, max_tokens)
 
     def training_rows(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[int], Encoded]:
-        """The training rows of an epoch: the same every time, or with the recipe's noise."""
+        """The training rows of an epoch: the same every time, or with the recipe's noise; what the
+        teacher says is said of the rows without noise."""
         rows = read_rows(self.run.folder(DATASET), "train")
+        soft = None
+        if self.teacher is not None:
+            soft = soft_targets(self.teacher, rows, self.dataset.labels)
         augment, seed = self.recipe.data.augment, self.recipe.finetune.training.seed
         if not augment.is_on:
-            return _once(self._encode(rows, tokenizer))
-        return lambda epoch: self._encode(
-            [augmented(row, augment, seed, epoch) for row in rows], tokenizer
-        )
+            return _once(replace(self._encode(rows, tokenizer), soft=soft))
+
+        def noisy(epoch: int) -> Encoded:
+            changed = [augmented(row, augment, seed, epoch) for row in rows]
+            return replace(self._encode(changed, tokenizer), soft=soft)
+
+        return noisy
 
 
 def _once(encoded: Encoded) -> Callable[[int], Encoded]:

@@ -35,7 +35,8 @@ class Encoded:
     the anchor, its positive and its negatives.
 
     targets, per row: a class index, a 0/1 list over the classes, a tag index per token, or the
-    document number of each part. `soft`: (rows, classes) probabilities to be distilled, or None.
+    document number of each part. `soft`: (rows, classes) probabilities to be distilled, or None; a
+    row of NaN has none.
     """
 
     task: str

@@ -81,10 +81,11 @@ def source_files(data: Data) -> list[tuple[str, Path]]:
         named = [(name, path) for name, paths in data.files if paths for path in paths]
     else:
         named = [("rows", path) for path in data.files]
-    return [(name, file) for name, path in named for file in _files(path)]
+    return [(name, file) for name, path in named for file in files_of(path)]
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """A file, or every file of a dataset's folder."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.rglob("*") if file.is_file())

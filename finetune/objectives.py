@@ -1,7 +1,8 @@
 """What each task is trained on, and the one figure that training is stopped by: the higher, the
 better."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -127,14 +128,44 @@ def f1(both: int, said: int, meant: int) -> float:
     return 1.0 if said + meant == 0 else 2.0 * both / (said + meant)
 
 
-def distillation(output: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
-    """Kullback-Leibler divergence from the previous model's probabilities (batch, classes)."""
-    return kl_div(log_softmax(output, dim=-1), soft, reduction="batchmean")
-
-
 OBJECTIVES: dict[str, Objective] = {
     "text-classification": SingleLabel(),
     "multi-label-classification": MultiLabel(),
     "token-classification": Tags(),
     "text-embedding": InBatchNegatives(),
+}
+
+
+def blended_loss(task: str, output: torch.Tensor, batch: Batch, weight: float) -> torch.Tensor:
+    """The mean over the batch of the task's loss, of which `weight` is the distillation's in the
+    rows that have soft targets; a row of NaN has none and is learned from its label alone."""
+    objective = OBJECTIVES[task]
+    loss = objective.loss(output, batch)
+    if batch.soft is None:
+        return loss
+    is_soft = ~batch.soft.isnan().any(dim=-1)
+    if not is_soft.any():
+        return loss
+    logits, soft = output[is_soft], batch.soft[is_soft]
+    part = replace(batch, targets=batch.targets[is_soft], rows=len(soft), soft=None)
+    difference = DISTILLATIONS[task](logits, soft) - objective.loss(logits, part)
+    return loss + weight * is_soft.double().mean().float() * difference
+
+
+def distillation(output: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence from the teacher's probabilities, both (rows, classes)."""
+    return kl_div(log_softmax(output, dim=-1), soft, reduction="batchmean")
+
+
+def distillation_per_class(output: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+    """The same per class, each on or off, summed over the classes: binary cross-entropy less the
+    teacher's own entropy."""
+    each = binary_cross_entropy_with_logits(output, soft, reduction="none")
+    entropy = -torch.special.xlogy(soft, soft) - torch.special.xlogy(1.0 - soft, 1.0 - soft)
+    return (each - entropy).sum(dim=-1).mean()
+
+
+DISTILLATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "text-classification": distillation,
+    "multi-label-classification": distillation_per_class,
 }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from edgeloop.bundle import Bundle
 from edgeloop.errors import DatasetError, MergeError, RecipeError
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe
@@ -25,6 +26,8 @@ from finetune.encoder import quiet_transformers
 from finetune.extra import add_extra
 from finetune.join import merge_adapter
 from finetune.methods.registry import METHODS
+from finetune.retention.previous import check_retention
+from finetune.retention.replay import add_replay, replay_inputs
 from finetune.train import Say, deterministic
 
 __all__ = ["DATASET", "ADAPTER", "MERGED", "audit", "merge", "prepare", "train"]
@@ -32,11 +35,18 @@ __all__ = ["DATASET", "ADAPTER", "MERGED", "audit", "merge", "prepare", "train"]
 logger = logging.getLogger(__name__)
 
 
-def prepare(recipe: Recipe, run: RunDir, extra: Sequence[LabelledRow] = ()) -> Dataset:
+def prepare(
+    recipe: Recipe,
+    run: RunDir,
+    extra: Sequence[LabelledRow] = (),
+    previous: Bundle | None = None,
+) -> Dataset:
     """Check the rows, split them and write one jsonl per split; labelled rows from production in
-    `extra` join train, validation and reference, and `fresh`, which is never trained on.
+    `extra` join train, validation and reference, and `fresh`, which is never trained on; where the
+    recipe replays, rows that the `previous` model knew join train.
 
-    Raises DatasetError with all problems, at most 20 lines.
+    Raises DatasetError with all problems, at most 20 lines, RecipeError where there is nothing to
+    replay.
     """
     sources = _sources(recipe)
     depends_on = {
@@ -46,6 +56,7 @@ def prepare(recipe: Recipe, run: RunDir, extra: Sequence[LabelledRow] = ()) -> D
         "max_tokens": recipe.serve.max_tokens,
         "files": [(split, entry.sha256) for split, entry in sources],
         "extra": [asdict(row) for row in extra],
+        **replay_inputs(recipe, previous),
     }
 
     def work(folder: Path, inputs_digest: str) -> Dataset:
@@ -53,6 +64,8 @@ def prepare(recipe: Recipe, run: RunDir, extra: Sequence[LabelledRow] = ()) -> D
         refuse_errors(rows.splits, recipe)
         if extra:
             rows = add_extra(rows, extra, recipe.task)
+        if recipe.finetune.retention.replay_ratio > 0.0:
+            rows = add_replay(rows, recipe, previous)
         for name, split in rows.splits.items():
             write_rows(folder / f"{name}.jsonl", split)
         files = list_files(folder)
@@ -87,14 +100,23 @@ def _sources(recipe: Recipe) -> list[tuple[str, FileEntry]]:
     ]
 
 
-def train(recipe: Recipe, dataset: Dataset, run: RunDir, progress: Say) -> Adapter:
-    """Fine-tune by the recipe's method; `adapter/` holds what PEFT or transformers loads.
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    run: RunDir,
+    progress: Say,
+    previous: Bundle | None = None,
+) -> Adapter:
+    """Fine-tune by the recipe's method; `adapter/` holds what PEFT or transformers loads. The
+    `previous` model is distilled where the recipe says so.
 
     Raises TrainingError where the base cannot be used or the training diverges.
     """
     check_files(run.folder(DATASET), dataset.files)
     base = resolve_base(recipe.base)
-    inputs = Inputs(recipe, dataset, run, base)
+    check_retention(recipe, previous)
+    teacher = previous if recipe.finetune.retention.distillation_weight > 0.0 else None
+    inputs = Inputs(recipe, dataset, run, base, teacher)
     depends_on = {
         "dataset": dataset.digest,
         "base": base.digest,
@@ -102,6 +124,7 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDir, progress: Say) -> Adapt
         "task": recipe.task,
         "finetune": recipe.finetune.model_dump(mode="json"),
         "max_tokens": recipe.serve.max_tokens,
+        "teacher": None if teacher is None else teacher.digest,
     }
 
     def work(folder: Path, inputs_digest: str) -> Adapter:

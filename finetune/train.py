@@ -23,7 +23,7 @@ from finetune.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from finetune.compute import Compute, still_base
 from finetune.epochs import best_epoch, is_finished
 from finetune.model import TaskModel
-from finetune.objectives import OBJECTIVES, distillation
+from finetune.objectives import OBJECTIVES, blended_loss
 
 logger = logging.getLogger(__name__)
 
@@ -160,11 +160,8 @@ class Training:
 
     def _objective(self, batch: Batch) -> torch.Tensor:
         output = batch.output(self._model)
-        loss = OBJECTIVES[self._validation.task].loss(output, batch)
-        if batch.soft is None:
-            return loss
         weight = self._settings.retention.distillation_weight
-        return (1.0 - weight) * loss + weight * distillation(output, batch.soft)
+        return blended_loss(self._validation.task, output, batch, weight)
 
     def _judge(self, number: int, train_loss: float) -> Epoch:
         """End the epoch: the next begins at its first step."""

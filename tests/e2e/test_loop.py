@@ -28,6 +28,8 @@ SMALLER = [
     "--set",
     "finetune.lora.r=8",
     "--set",
+    "finetune.retention.max_drop=0.05",  # as retrain.golden_margin
+    "--set",
     "compress.budget.latency_p95_ms=1000",  # the machine that runs the tests may be busy
 ]
 NAME = "support-tickets"

@@ -21,6 +21,7 @@ from tests import tiny
 OPTIONS = [
     *("--set", "retrain.labels_per_round=100"),
     *("--set", "retrain.golden_margin=0.3"),
+    *("--set", "finetune.retention.max_drop=1.0"),  # here it is the other gate's turn
     *("--set", "finetune.training.num_train_epochs=25"),
     *("--set", "finetune.training.early_stopping_patience=25"),
 ]
