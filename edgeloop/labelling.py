@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import DatasetError
-from edgeloop.ledger import LabelledRow, Ledger
+from edgeloop.ledger import Ledger
 from edgeloop.recipe import Recipe
-from finetune.data import Problems, Row, read_rows
+from edgeloop.rows import Row
+from finetune.data import Problems, Wanted, log_warnings, read_files
+from finetune.labelled import check_carried, to_labelled
 
 
 def store_sample(
@@ -19,16 +21,18 @@ def store_sample(
 ) -> dict[str, Any]:
     """Draw `count` rows whose ids the ledger does not know, and store their labels.
 
-    Raises DatasetError where the file is not a file of labelled rows, where an id comes twice, or
-    where the ledger knows it with another text.
+    Raises DatasetError where the file is not a file of labelled rows, where an id comes twice,
+    where the ledger knows it with another text, or where the task's rows are none for the ledger.
     """
+    check_carried(recipe.task, recipe.data.columns.text_pair is not None)
     problems = Problems()
-    rows = read_rows([answers], recipe.data.columns, None, problems)
+    rows = read_files([answers], Wanted.of(recipe.data, recipe.task), problems)
     agreed, disagreeing = ledger.labels(recipe.name)
     _check_ids(rows, {row.id: row.text for row in agreed}, problems)
     problems.raise_if_any()
+    log_warnings(problems)
     known = {row.id for row in agreed} | set(disagreeing)
-    unknown = [LabelledRow(row.id, row.text, row.label) for row in rows if row.id not in known]
+    unknown = [to_labelled(row) for row in rows if row.id not in known]
     if not unknown:
         raise DatasetError(f"{answers}: all {len(rows)} rows are labelled already; nothing to add")
     drawn = random.Random(seed).sample(unknown, min(count, len(unknown)))

@@ -10,15 +10,18 @@ from pathlib import Path
 
 from edgeloop.recipe import Data, Recipe, SplitFiles
 from edgeloop.records import SPLITS
-from finetune.data import Problems, Row, read_rows
+from edgeloop.rows import Row
+from finetune.data import Problems, Wanted, read_files
 from finetune.split import divide
+
+Splits = dict[str, list[Row]]
 
 
 @dataclass(frozen=True)
 class Rows:
     """Checked rows per split; without a reference of its own, the test rows serve as one."""
 
-    splits: dict[str, list[Row]]
+    splits: Splits
     reference_is_test: bool
     warnings: tuple[str, ...]
 
@@ -34,15 +37,16 @@ class Audit:
 
 
 def audit(recipe: Recipe) -> Audit:
-    """Read and check every row; nothing is written.
+    """Read and check every row; nothing is written. Labels are counted as the task has them:
+    classes, each of several labels, or the types of the spans.
 
     Raises DatasetError that names all problems (at most 20 lines).
     """
-    rows = load(recipe.data)
+    rows = load(recipe)
     return Audit(
         rows={name: len(split) for name, split in rows.splits.items()},
         labels={
-            name: dict(sorted(Counter(row.label for row in split).items()))
+            name: dict(sorted(Counter(label for row in split for label in taught(row)).items()))
             for name, split in rows.splits.items()
         },
         reference_is_test=rows.reference_is_test,
@@ -50,14 +54,17 @@ def audit(recipe: Recipe) -> Audit:
     )
 
 
-def load(data: Data) -> Rows:
+def load(recipe: Recipe) -> Rows:
     """Every row of the recipe's files in its split. Raises DatasetError with all problems."""
     problems = Problems()
-    splits = _read_splits(data, problems)
+    splits = _read_splits(recipe, problems)
     _check_ids(splits, problems)
-    _check_labels(splits, problems)
+    if not problems.count:
+        # With rows missing, what the splits and labels look like says nothing.
+        _check_sizes(splits, problems)
+        CHECKS[recipe.task](splits, problems)
     problems.raise_if_any()
-    warnings = (*_repeats(splits), *_crossings(splits))
+    warnings = (*problems.warnings, *_repeats(splits), *_crossings(splits))
     own_reference = "reference" in splits
     if not own_reference:
         splits["reference"] = list(splits["test"])
@@ -65,10 +72,23 @@ def load(data: Data) -> Rows:
 
 
 def source_files(data: Data) -> list[tuple[str, Path]]:
-    """(split or "rows", file) for every file that the recipe names."""
-    if not isinstance(data.files, SplitFiles):
-        return [("rows", path) for path in data.files]
-    return [(name, path) for name, paths in data.files if paths for path in paths]
+    """(split or "rows", file) for every file that the recipe names; a folder is all its files."""
+    if isinstance(data.files, SplitFiles):
+        named = [(name, path) for name, paths in data.files if paths for path in paths]
+    else:
+        named = [("rows", path) for path in data.files]
+    return [(name, file) for name, path in named for file in _files(path)]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def taught(row: Row) -> tuple[str, ...]:
+    """What a row teaches: its labels, and the type of each of its spans."""
+    return (*row.labels, *(span.label for span in row.spans))
 
 
 def normalised(text: str) -> str:
@@ -76,22 +96,29 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _read_splits(data: Data, problems: Problems) -> dict[str, list[Row]]:
+def content(row: Row) -> str:
+    """All that the model reads of a row, in one text."""
+    return row.text if row.text_pair is None else f"{row.text}\x1e{row.text_pair}"
+
+
+def _read_splits(recipe: Recipe, problems: Problems) -> Splits:
+    data = recipe.data
     if isinstance(data.files, SplitFiles):
+        wanted = Wanted.of(data, recipe.task)
         return {
-            name: read_rows(paths, data.columns, None, problems)
+            name: read_files(paths, wanted, problems)
             for name, paths in data.files
             if paths is not None
         }
-    key = data.split.group or data.split.time
-    rows = read_rows(data.files, data.columns, key, problems)
+    wanted = Wanted.of(data, recipe.task, data.split.group or data.split.time)
+    rows = read_files(data.files, wanted, problems)
     if problems.count:
         # What is left of the rows divides differently: problems of the splits would mislead.
         return {"train": rows}
     return divide(rows, data.split, problems)
 
 
-def _check_ids(splits: dict[str, list[Row]], problems: Problems) -> None:
+def _check_ids(splits: Splits, problems: Problems) -> None:
     first: dict[str, str] = {}
     for row in _all(splits):
         if row.id in first:
@@ -100,12 +127,13 @@ def _check_ids(splits: dict[str, list[Row]], problems: Problems) -> None:
             first[row.id] = row.where
 
 
-def _check_labels(splits: dict[str, list[Row]], problems: Problems) -> None:
-    if problems.count:
-        return  # rows are missing: what the labels look like without them says nothing
+def _check_sizes(splits: Splits, problems: Problems) -> None:
     for name, rows in splits.items():
         if not rows:
             problems.add(f"{name}: the split has no rows; add rows or raise its share")
+
+
+def _check_classes(splits: Splits, problems: Problems) -> None:
     counts = Counter(row.label for row in _all(splits))
     if len(counts) == 1:
         first = next(iter(_all(splits)))
@@ -113,28 +141,70 @@ def _check_labels(splits: dict[str, list[Row]], problems: Problems) -> None:
             f"{first.where}: this row and all others have the label {first.label!r}; "
             "two classes are needed"
         )
-    seen = {row.label for row in splits["train"]}
-    for name, row in ((name, row) for name, rows in splits.items() for row in rows):
+    for row in _all(splits):
         if counts[row.label] == 1:
             problems.add(
                 f"{row.where}: label {row.label!r} has this one row; a class needs at least 2"
             )
-        elif row.label not in seen:
-            seen.add(row.label)
-            problems.add(
-                f"{row.where}: label {row.label!r} is in {name} but not in train; add train rows "
-                "with it, or leave the split to data.split with stratify"
-            )
+    _check_trained(splits, problems, {label for label in counts if counts[label] == 1})
 
 
-def _all(splits: dict[str, list[Row]]) -> Iterable[Row]:
+def _check_several_labels(splits: Splits, problems: Problems) -> None:
+    counts = Counter(label for row in _all(splits) for label in row.labels)
+    if max(counts.values(), default=0) < 2:
+        problems.add(
+            f"{_first_place(splits)}: no label has two rows, here or in any other row; label more "
+            "rows, or see whether data.label_separator is the one of the files"
+        )
+    _check_trained(splits, problems)
+
+
+def _check_spans(splits: Splits, problems: Problems) -> None:
+    if not any(row.spans for row in splits["train"]):
+        problems.add(
+            f"{_first_place(splits)}: neither this row nor any other of train has a span; mark at "
+            "least one"
+        )
+    _check_trained(splits, problems)
+
+
+def _check_nothing(splits: Splits, problems: Problems) -> None:
+    """A text and the text that belongs to it need no labels."""
+
+
+CHECKS: dict[str, Callable[[Splits, Problems], None]] = {
+    "text-classification": _check_classes,
+    "multi-label-classification": _check_several_labels,
+    "token-classification": _check_spans,
+    "text-embedding": _check_nothing,
+}
+
+
+def _check_trained(splits: Splits, problems: Problems, known: Iterable[str] = ()) -> None:
+    """What no train row has cannot be learned; each label is named once, `known` ones never."""
+    seen = {*known, *(label for row in splits["train"] for label in taught(row))}
+    for name, row in ((name, row) for name, rows in splits.items() for row in rows):
+        for label in taught(row):
+            if label not in seen:
+                seen.add(label)
+                problems.add(
+                    f"{row.where}: label {label!r} is in {name} but not in train; add train rows "
+                    "with it, or leave the split to data.split with stratify"
+                )
+
+
+def _first_place(splits: Splits) -> str:
+    return next((row.where for row in _all(splits)), "data.files")
+
+
+def _all(splits: Splits) -> Iterable[Row]:
     return (row for rows in splits.values() for row in rows)
 
 
-def _repeats(splits: dict[str, list[Row]]) -> list[str]:
+def _repeats(splits: Splits) -> list[str]:
     said = []
     for name, rows in splits.items():
-        repeated = repeats(rows, lambda row: row.text)
+        repeated = repeats(rows, content)
         if repeated:
             said.append(
                 f"{name}: {len(repeated)} rows repeat the text of another (first: "
@@ -154,9 +224,9 @@ def repeats(rows: Sequence[Row], subject: Callable[[Row], str]) -> list[Row]:
     return found
 
 
-def _crossings(splits: dict[str, list[Row]]) -> list[str]:
+def _crossings(splits: Splits) -> list[str]:
     texts = {
-        name: {normalised(row.text): row.where for row in rows} for name, rows in splits.items()
+        name: {normalised(content(row)): row.where for row in rows} for name, rows in splits.items()
     }
     said = []
     for left, right in combinations(texts, 2):

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeloop.ledger import LabelledRow
-from finetune.data import Row
+from edgeloop.recipe import TaskName
+from edgeloop.rows import Row
 from finetune.dataset import Rows, normalised
+from finetune.labelled import check_carried, from_labelled
 from finetune.split import digest_ratio
 
 # Upper ends of the parts in [0, 1): 60 % train, 10 % validation, 30 % fresh.
@@ -17,13 +19,16 @@ PARTS = (("train", 0.6), ("validation", 0.7), ("fresh", 1.0))
 MIN_ROWS_PER_LABEL = 4
 
 
-def add_extra(rows: Rows, extra: Sequence[LabelledRow]) -> Rows:
+def add_extra(rows: Rows, extra: Sequence[LabelledRow], task: TaskName) -> Rows:
     """The splits with `extra` in them, and a further split `fresh` that is never trained on; fresh
     rows join the reference, so that drift is measured against today's traffic.
 
     A row's part depends on its own id alone: what one round keeps unseen, no later round trains on.
+
+    Raises DatasetError where a labelled row cannot say what the task's rows say.
     """
-    kept, warnings = _without_known_texts(rows, extra)
+    check_carried(task, any(row.text_pair for split in rows.splits.values() for row in split))
+    kept, warnings = _without_known_texts(rows, [from_labelled(row, task) for row in extra])
     kept, rare = _without_rare_labels(kept)
     kept, untrained = _without_untrained_labels(rows, kept)
     chosen = _parts(rows, kept)
@@ -56,7 +61,7 @@ def _interleaved(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())
 
 
-def _without_known_texts(rows: Rows, extra: Sequence[LabelledRow]) -> tuple[list[Row], list[str]]:
+def _without_known_texts(rows: Rows, extra: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """A text that a split has, or that arrived twice, would be trained on and tested with."""
     seen = {
         normalised(row.text): name
@@ -69,33 +74,33 @@ def _without_known_texts(rows: Rows, extra: Sequence[LabelledRow]) -> tuple[list
         if text in seen:
             warnings.append(f"labelled row {row.id!r} left out: its text is in {seen[text]} too")
         else:
-            kept.append(Row(row.id, row.text, row.label, where=f"labelled row {row.id!r}"))
+            kept.append(row)
             seen[text] = "the labelled rows"
     return kept, warnings
 
 
 def _without_rare_labels(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    counts = Counter(row.label for row in rows)
+    counts = Counter(label for row in rows for label in row.labels)
+    rare = {label for label, count in counts.items() if count < MIN_ROWS_PER_LABEL}
     warnings = [
-        f"label {label!r} left out of the labelled rows: {count} rows, at least "
+        f"label {label!r} left out of the labelled rows: {counts[label]} rows, at least "
         f"{MIN_ROWS_PER_LABEL} are needed"
-        for label, count in sorted(counts.items())
-        if count < MIN_ROWS_PER_LABEL
+        for label in sorted(rare)
     ]
-    return [row for row in rows if counts[row.label] >= MIN_ROWS_PER_LABEL], warnings
+    return [row for row in rows if rare.isdisjoint(row.labels)], warnings
 
 
 def _without_untrained_labels(rows: Rows, extra: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """A label that no train row has cannot be learned, so it cannot be compared on either."""
-    trained = {row.label for row in rows.splits["train"]}
-    trained |= {row.label for row in extra if _part(row) == "train"}
-    counts = Counter(row.label for row in extra if row.label not in trained)
+    trained = {label for row in rows.splits["train"] for label in row.labels}
+    trained |= {label for row in extra if _part(row) == "train" for label in row.labels}
+    counts = Counter(label for row in extra for label in row.labels if label not in trained)
     warnings = [
         f"label {label!r} left out of the labelled rows: none of its {count} rows falls to train; "
         "label more rows with it"
         for label, count in sorted(counts.items())
     ]
-    return [row for row in extra if row.label in trained], warnings
+    return [row for row in extra if trained.issuperset(row.labels)], warnings
 
 
 def _with_free_ids(rows: Rows, extra: Sequence[Row]) -> list[Row]:

@@ -39,15 +39,16 @@ def prepare(recipe: Recipe, run: RunDir, extra: Sequence[LabelledRow] = ()) -> D
     """
     sources = _sources(recipe)
     depends_on = {
+        "task": recipe.task,
         "data": recipe.data.model_dump(mode="json", exclude={"files"}),
         "files": [(split, entry.sha256) for split, entry in sources],
         "extra": [asdict(row) for row in extra],
     }
 
     def work(folder: Path, inputs_digest: str) -> Dataset:
-        rows = load(recipe.data)
+        rows = load(recipe)
         if extra:
-            rows = add_extra(rows, extra)
+            rows = add_extra(rows, extra, recipe.task)
         for name, split in rows.splits.items():
             write_rows(folder / f"{name}.jsonl", split)
         files = list_files(folder)

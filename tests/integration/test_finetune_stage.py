@@ -21,11 +21,11 @@ from edgeloop.errors import DatasetError, EdgeloopError, MergeError, TrainingErr
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe
 from edgeloop.records import Adapter, Dataset, MergedModel
+from edgeloop.rows import read_rows
 from edgeloop.rundir import RunDir, digest_entries, list_files
 from finetune import stage
 from finetune.batches import encode
 from finetune.checkpoint import CHECKPOINT
-from finetune.data import read_split
 from finetune.merge import HEAD_WEIGHTS
 from finetune.merged import load_merged
 from finetune.model import Classifier, load_classifier, quiet_transformers
@@ -106,7 +106,7 @@ def test_the_splits_are_written(outcome: Outcome) -> None:
     assert outcome.dataset.labels == tiny.LABELS
     assert outcome.dataset.rows == {"train": 191, "validation": 25, "reference": 24, "test": 24}
     for name, count in outcome.dataset.rows.items():
-        rows = read_split(folder / f"{name}.jsonl")
+        rows = read_rows(folder, name)
         assert len(rows) == count
     assert outcome.dataset.reference_is_test
     assert [source.path for source in outcome.dataset.sources] == ["rows.csv"]
@@ -127,7 +127,7 @@ def test_labelled_rows_join_the_splits(outcome: Outcome, tmp_path: Path) -> None
     dataset = stage.prepare(outcome.recipe, run, extra)
     assert dataset.labels == ("billing", "delivery", "new", "repair")
     assert dataset.rows["train"] == 203
-    assert dataset.rows["fresh"] == len(read_split(run.folder("dataset") / "fresh.jsonl")) == 6
+    assert dataset.rows["fresh"] == len(read_rows(run.folder("dataset"), "fresh")) == 6
     assert dataset.digest != outcome.dataset.digest
 
 
@@ -160,7 +160,7 @@ def test_the_adapter_folder_holds_the_adapter_and_no_checkpoint(outcome: Outcome
 
 def test_the_best_epoch_is_what_is_kept(outcome: Outcome, tiny_bert: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
-    rows = read_split(outcome.run.folder("dataset") / "validation.jsonl")
+    rows = read_rows(outcome.run.folder("dataset"), "validation")
     figures = evaluate(adapted_model(outcome, tiny_bert), encode(rows, tiny.LABELS, tokenizer, 32))
     best = outcome.adapter.epochs[outcome.adapter.best_epoch - 1]
     assert figures.loss == pytest.approx(best.validation_loss, abs=1e-6)
@@ -327,7 +327,7 @@ def test_the_trained_head_survives(outcome: Outcome) -> None:
 
 def test_the_merged_model_answers_as_well_as_the_best_epoch(outcome: Outcome) -> None:
     tokenizer = AutoTokenizer.from_pretrained(outcome.run.folder("merged"))
-    rows = read_split(outcome.run.folder("dataset") / "validation.jsonl")
+    rows = read_rows(outcome.run.folder("dataset"), "validation")
     figures = evaluate(merged_model(outcome), encode(rows, tiny.LABELS, tokenizer, 32))
     best = outcome.adapter.epochs[outcome.adapter.best_epoch - 1]
     assert figures.accuracy == best.validation_metric

@@ -3,21 +3,29 @@
 import itertools
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeloop.errors import DatasetError
 from edgeloop.ledger import LabelledRow
-from finetune.data import Row
+from edgeloop.recipe import TaskName
+from edgeloop.rows import Row
+from finetune import extra
 from finetune.dataset import Rows, normalised
-from finetune.extra import add_extra
 from finetune.split import digest_ratio
+
+
+def add_extra(rows: Rows, labelled_rows: list[LabelledRow]) -> Rows:
+    return extra.add_extra(rows, labelled_rows, "text-classification")
+
 
 OLD = Rows(
     splits={
-        "train": [Row("1", "train text", "a"), Row("2", "other train text", "b")],
-        "validation": [Row("3", "validation text", "a")],
-        "reference": [Row("4", "reference text", "a")],
-        "test": [Row("5", "test text", "b")],
+        "train": [Row("1", "train text", ("a",)), Row("2", "other train text", ("b",))],
+        "validation": [Row("3", "validation text", ("a",))],
+        "reference": [Row("4", "reference text", ("a",))],
+        "test": [Row("5", "test text", ("b",))],
     },
     reference_is_test=False,
     warnings=("old",),
@@ -59,7 +67,7 @@ def test_fresh_rows_are_in_the_reference_and_never_trained_on() -> None:
 
 
 def test_fresh_rows_lie_among_the_reference_rows_not_in_blocks_of_one_class() -> None:
-    old = [Row(f"r{i}", f"reference {i}", "a") for i in range(100)]
+    old = [Row(f"r{i}", f"reference {i}", ("a",)) for i in range(100)]
     rows = replace(OLD, splits={**OLD.splits, "reference": old})
     reference = add_extra(rows, labelled("a", 150) + labelled("new", 150)).splits["reference"]
     fresh = [row not in old for row in reference]
@@ -133,3 +141,46 @@ def test_an_id_that_is_taken_gets_a_prefix() -> None:
     ids = [row.id for n in ("train", "validation", "fresh", "test") for row in splits[n]]
     assert len(ids) == len(set(ids))
     assert "labelled-5" in ids
+
+
+def several(labels: list[str], first: int = 0) -> list[LabelledRow]:
+    """Labelled rows with several labels each, of which all parts get some."""
+    return [
+        LabelledRow(f"m{first + i}", f"words {first + i}", text) for i, text in enumerate(labels)
+    ]
+
+
+def test_several_labels_come_apart_at_the_bar() -> None:
+    rows = extra.add_extra(OLD, several(["b|a"] * 20 + [""] * 20), "multi-label-classification")
+    added = [
+        row for n in ("train", "validation", "fresh") for row in rows.splits[n] if "m" in row.id
+    ]
+    assert len(added) == 40
+    assert {row.labels for row in added} == {("a", "b"), ()}
+
+
+def test_of_several_labels_one_that_is_rare_leaves_its_rows_out() -> None:
+    rows = extra.add_extra(OLD, several(["a"] * 9 + ["a|rare"]), "multi-label-classification")
+    assert rows.warnings[1:] == (
+        "label 'rare' left out of the labelled rows: 1 rows, at least 4 are needed",
+    )
+    assert all("rare" not in row.labels for split in rows.splits.values() for row in split)
+
+
+def test_one_label_with_a_bar_in_it_stays_one_label() -> None:
+    new = [LabelledRow(f"x{i}", f"words {i}", "a|b") for i in range(20)]
+    labels = {row.labels for row in add_extra(OLD, new).splits["train"]}
+    assert ("a|b",) in labels
+
+
+@pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
+def test_rows_of_other_tasks_cannot_come_from_production(task: TaskName) -> None:
+    with pytest.raises(DatasetError, match=f"no row of {task}; add rows to data.files"):
+        extra.add_extra(OLD, labelled("a", 8), task)
+
+
+def test_one_text_does_not_join_pairs_of_texts() -> None:
+    pairs = [replace(row, text_pair="context") for row in OLD.splits["train"]]
+    old = replace(OLD, splits={**OLD.splits, "train": pairs})
+    with pytest.raises(DatasetError, match="the recipe's rows are pairs of texts"):
+        add_extra(old, labelled("a", 8))
