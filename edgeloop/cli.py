@@ -128,6 +128,16 @@ def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
     _emit(document, as_json, show.check)
 
 
+@app.command()
+def estimate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Memory, time and disk before running: full, LoRA and QLoRA side by side."""
+    from edgeloop.estimating import estimate as estimate_methods
+
+    loaded = load_recipe(recipe, overrides or [])
+    found = estimate_methods(loaded, _say)
+    _emit(found.model_dump(mode="json"), as_json, show.estimate)
+
+
 def _run(recipe: Path, overrides: list[str] | None, until: str, as_json: bool) -> None:
     from edgeloop.loop import Run, run_loop
 

@@ -1,13 +1,12 @@
 """The whole loop as one ordered list of stages, resumable.
 
-    rows -> dataset -> adapter -> merged -> candidates -> reference -> bundle
+    rows -> dataset (-> search) -> adapter -> merged -> candidates -> reference -> bundle
 
 Every stage is a folder of the run with its record; a stage whose record matches its inputs is
 skipped, so that a run that was killed goes on where it stopped. A budget that nothing kept to is
 measured anew. One process at a time works in a run folder. Command: `edgeloop run`.
 """
 
-import json
 import logging
 import shutil
 import time
@@ -21,8 +20,15 @@ import monitor.stage
 from edgeloop.bundle import MANIFEST, Bundle
 from edgeloop.errors import DatasetError, EdgeloopError
 from edgeloop.ledger import LabelledRow
-from edgeloop.recipe import Recipe, SplitFiles
-from edgeloop.records import Adapter, Certificate, Dataset, MergedModel, Reference
+from edgeloop.recipe import Recipe
+from edgeloop.records import (
+    Adapter,
+    Certificate,
+    Dataset,
+    MergedModel,
+    Reference,
+    SearchRecord,
+)
 from edgeloop.rundir import (
     RECORD_NAME,
     RunDir,
@@ -38,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 RECIPE_NAME = "recipe.json"
-STAGES = ("dataset", "adapter", "merged", "candidates", "reference", "bundle")
+STAGES = ("dataset", "search", "adapter", "merged", "candidates", "reference", "bundle")
 
 
 @dataclass
@@ -50,6 +56,7 @@ class Run:
     progress: Progress
     extra: Sequence[LabelledRow]
     dataset: Dataset | None = None
+    search: SearchRecord | None = None
     adapter: Adapter | None = None
     merged: MergedModel | None = None
     certificate: Certificate | None = None
@@ -69,6 +76,16 @@ class Run:
 
 def _dataset(run: Run) -> None:
     run.dataset = finetune.stage.prepare(run.recipe, run.folder, run.extra)
+
+
+def _search(run: Run) -> None:
+    """What was found takes the recipe's place: the stages that follow know of no search."""
+    from finetune.search import run as search  # Optuna takes a second to import
+    from finetune.search import with_found
+
+    assert run.dataset is not None
+    run.search = search(run.recipe, run.dataset, run.folder, run.progress)
+    run.recipe = with_found(run.recipe, run.search)
 
 
 def _adapter(run: Run) -> None:
@@ -109,7 +126,11 @@ def _bundle(run: Run) -> None:
 
 
 STEPS: dict[str, Callable[[Run], None]] = dict(
-    zip(STAGES, (_dataset, _adapter, _merged, _candidates, _reference, _bundle), strict=True)
+    zip(
+        STAGES,
+        (_dataset, _search, _adapter, _merged, _candidates, _reference, _bundle),
+        strict=True,
+    )
 )
 
 
@@ -128,11 +149,11 @@ def run_loop(
     Raises EdgeloopError where another process works in the run folder, and its subclasses of the
     stage that failed; what was complete stays complete.
     """
-    stages = STAGES[: STAGES.index(until) + 1]
+    stages = _stages(recipe, until)
     if "merged" in stages:
         finetune.stage.refuse_unmergeable(recipe)
     with work_in_run(home, recipe.name, run_inputs(recipe, extra)) as folder:
-        write_atomic(folder.root / RECIPE_NAME, _recipe_bytes(recipe))
+        write_atomic(folder.root / RECIPE_NAME, recipe.to_bytes())
         if "candidates" in stages:
             _forget_infeasible(folder)
         run = Run(recipe, folder, progress, extra)
@@ -148,12 +169,10 @@ def run_loop(
     return run
 
 
-def _recipe_bytes(recipe: Recipe) -> bytes:
-    """The resolved recipe, so that Recipe.model_validate_json reads the same one back: files that
-    are split already go without the split that they must not have."""
-    is_split = isinstance(recipe.data.files, SplitFiles)
-    document = recipe.model_dump(mode="json", exclude={"data": {"split"}} if is_split else None)
-    return f"{json.dumps(document, ensure_ascii=False, indent=2)}\n".encode()
+def _stages(recipe: Recipe, until: str) -> tuple[str, ...]:
+    """A recipe without a search has no such stage."""
+    wanted = STAGES[: STAGES.index(until) + 1]
+    return tuple(s for s in wanted if s != "search" or recipe.finetune.search is not None)
 
 
 def _forget_infeasible(folder: RunDir) -> None:

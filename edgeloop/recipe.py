@@ -26,7 +26,8 @@ from pydantic import (
 
 from edgeloop.errors import RecipeError
 from edgeloop.recipe_data import Audit, Augment, Columns, Data, Split, SplitFiles
-from edgeloop.recipe_finetune import Finetune, Lora, Method, Range, Retention, Search, Training
+from edgeloop.recipe_finetune import Finetune, Lora, Method, Retention, Training
+from edgeloop.recipe_search import Range, Search, SpaceError
 from edgeloop.section import Section
 from edgeloop.yaml12 import YamlProblem, load_yaml, parse_scalar
 
@@ -141,6 +142,13 @@ class Recipe(Section):
     monitor: Monitor = Monitor()
     retrain: Retrain = Retrain()
 
+    def to_bytes(self) -> bytes:
+        """The resolved recipe, so that Recipe.model_validate_json reads the same one back: files
+        that are split already go without the split that they must not have."""
+        is_split = isinstance(self.data.files, SplitFiles)
+        document = self.model_dump(mode="json", exclude={"data": {"split"}} if is_split else None)
+        return f"{json.dumps(document, ensure_ascii=False, indent=2)}\n".encode()
+
     def digest(self) -> str:
         """SHA-256 over the resolved recipe as canonical JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -220,6 +228,11 @@ def _explain(path: Path, document: Any, problem: ValidationError) -> list[str]:
     said: dict[str, list[str]] = {}
     for error in problem.errors(include_url=False):
         location = [str(part) for part in error["loc"] if not _is_union_tag(part)]
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, SpaceError):
+            place = ".".join([*location, "search.space"])
+            said |= {f"{place}.{key}": [why] for key, why in cause.problems.items()}
+            continue
         lines = said.setdefault(".".join(location) or "recipe", [])
         line = _say(error, location)
         if line not in lines:

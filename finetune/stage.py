@@ -91,20 +91,12 @@ def train(recipe: Recipe, dataset: Dataset, run: RunDir, progress: Say) -> Adapt
     check_files(run.folder(DATASET), dataset.files)
     base = resolve_base(recipe.base)
     inputs = Inputs(recipe, dataset, run, base)
-    depends_on = {
-        "dataset": dataset.digest,
-        "base": base.digest,
-        "base_name": base.name,
-        "task": recipe.task,
-        "finetune": recipe.finetune.model_dump(mode="json"),
-        "max_tokens": recipe.serve.max_tokens,
-    }
 
     def work(folder: Path, inputs_digest: str) -> Adapter:
         with quiet_transformers(), deterministic(recipe.finetune.training.seed):
             return train_adapter(inputs, folder, inputs_digest, progress)
 
-    adapter = run.run_stage(ADAPTER, Adapter, depends_on, work)
+    adapter = run.run_stage(ADAPTER, Adapter, inputs.depends_on(), work)
     logger.info(
         "stage=adapter best_epoch=%d epochs=%d seconds=%.1f",
         adapter.best_epoch,
@@ -150,6 +142,7 @@ def refuse_unmergeable(recipe: Recipe) -> None:
 
     Raises RecipeError with what to use instead.
     """
-    reason = METHODS[recipe.finetune.method].unmergeable
-    if reason is not None:
-        raise RecipeError(f"finetune.method {recipe.finetune.method}: {reason}")
+    for method in recipe.finetune.methods():
+        reason = METHODS[method].unmergeable
+        if reason is not None:
+            raise RecipeError(f"finetune.method {method}: {reason}")

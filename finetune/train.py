@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 5.0
 
 Say = Callable[[str], None]
+OnEpoch = Callable[[Epoch], None]
 
 
 @contextmanager
@@ -82,8 +83,10 @@ def fit(
     settings: Finetune,
     folder: Path,
     say: Say,
+    on_epoch: OnEpoch | None = None,
 ) -> list[Epoch]:
     """Train, or go on from the folder's checkpoint; the model ends with the best epoch's weights.
+    `on_epoch` hears of each epoch as it ends; what it raises ends the training.
 
     Raises TrainingError where the loss stops being a number.
     """
@@ -102,6 +105,8 @@ def fit(
             best = copy_weights(model)
         write_checkpoint(folder, model, job.optimizer, epochs, best)
         say(_line(epoch, job))
+        if on_epoch is not None:
+            on_epoch(epoch)
     set_weights(model, best)
     return epochs
 
