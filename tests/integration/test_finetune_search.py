@@ -26,11 +26,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:Futu
 
 RATES = {"training.learning_rate": {"low": 1e-6, "high": 5e-2, "log": True}}
 KILLED = """
-import sys
+import signal, sys
 from pathlib import Path
 from edgeloop.recipe import Recipe
 from edgeloop.rundir import RunDir
 from finetune import search, stage
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_bytes())
 run = RunDir(Path(sys.argv[2]))
 dataset = stage.prepare(recipe, run)
@@ -100,7 +101,7 @@ def killed_and_resumed(recipe: Recipe, root: Path, how: int, trials: int) -> Sea
 def whole(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, SearchRecord]:
     """An uninterrupted search of five trials with one worker, from a hopeless rate."""
     folder = tmp_path_factory.mktemp("search")
-    training = {"learning_rate": 1e-6, "num_train_epochs": 3}
+    training = {"learning_rate": 1e-6, "num_train_epochs": 5}
     recipe = make_recipe(tiny_bert, folder, training, n_trials=5)
     return recipe, find(recipe, folder / "run")
 
@@ -111,7 +112,7 @@ def test_a_clearly_better_learning_rate_is_found(whole: tuple[Recipe, SearchReco
     assert own.parameters == {"training.learning_rate": 1e-6}  # the recipe's own come first
     assert own.figure is not None
     assert best.figure is not None
-    assert best.figure > own.figure + 0.3
+    assert best.figure > own.figure + 0.15
     assert search.with_found(recipe, record).finetune.learning_rate > 1e-3
     assert [trial.number for trial in record.trials] == [0, 1, 2, 3, 4]
     assert all(trial.seconds > 0 and trial.epochs for trial in record.trials)
@@ -166,13 +167,13 @@ def test_an_interrupted_search_goes_on(tiny_bert: Path, tmp_path: Path) -> None:
 
 
 def test_a_trial_worse_than_the_median_is_pruned(tiny_bert: Path, tmp_path: Path) -> None:
-    space = {"training.learning_rate": [1e-2, 1.1e-2, 1.2e-2, 1.3e-2, 1.4e-2, 1e-9, 1e-8]}
-    training = {"learning_rate": 1e-2, "num_train_epochs": 4}
-    recipe = make_recipe(tiny_bert, tmp_path, training, n_trials=14, space=space)
+    space = {"training.learning_rate": [2e-2, 2.1e-2, 1e-9, 1e-8]}
+    training = {"learning_rate": 2e-2, "num_train_epochs": 3, "early_stopping_patience": 3}
+    recipe = make_recipe(tiny_bert, tmp_path, training, n_trials=10, space=space)
     record = find(recipe, tmp_path / "run")
     pruned = [trial for trial in record.trials if trial.state == "pruned"]
     assert pruned
-    assert all(2 <= trial.epochs < 4 for trial in pruned)
+    assert all(trial.epochs == 2 for trial in pruned)
     assert record.trials[record.best].state == "complete"
 
 
@@ -183,8 +184,8 @@ def test_the_minutes_are_a_budget_too(tiny_bert: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_is_a_failed_trial(tiny_bert: Path, tmp_path: Path) -> None:
-    space = {"training.learning_rate": [1e-2, 1e30]}
-    recipe = make_recipe(tiny_bert, tmp_path, {"learning_rate": 1e30}, n_trials=6, space=space)
+    space = {"training.learning_rate": [1e-2, 1e38]}
+    recipe = make_recipe(tiny_bert, tmp_path, {"learning_rate": 1e38}, n_trials=4, space=space)
     record = find(recipe, tmp_path / "run")
     assert record.trials[0].state == "failed"
     assert "diverged" in record.trials[0].problem
@@ -192,7 +193,7 @@ def test_what_cannot_be_trained_is_a_failed_trial(tiny_bert: Path, tmp_path: Pat
 
 
 def test_a_search_without_a_good_trial_says_why(tiny_bert: Path, tmp_path: Path) -> None:
-    space = {"training.learning_rate": [1e29, 1e30]}
+    space = {"training.learning_rate": [1e37, 1e38]}
     recipe = make_recipe(tiny_bert, tmp_path, {}, n_trials=2, space=space)
     with pytest.raises(TrainingError, match=r"none of 2 trials .* diverged"):
         find(recipe, tmp_path / "run")
