@@ -1,6 +1,7 @@
 """An estimate on a tiny BERT: a part is trained, in a process of its own, and nothing is left."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,24 @@ from edgeloop.recipe import Recipe
 from edgeloop.rundir import RunDir
 from finetune import stage
 from finetune.batches import Encoded, Sequences
-from finetune.probe import peak_bytes, subset
+from finetune.dataset import load
+from finetune.probe import peak_bytes, probe, subset
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
 
-def make_recipe(base: str, folder: Path, **keys: Any) -> Recipe:
+def make_recipe(tiny_bert: str, folder: Path, **keys: Any) -> Recipe:
     rows = folder / "rows.csv"
     tiny.write_rows(rows, tiny.sentences(80, seed=1))
     document = {
         "name": "tiny",
-        "base": base,
+        "base": tiny_bert,
         "data": {"files": [str(rows)]},
         "finetune": {"lora": {"r": 4, "lora_alpha": 8}, "training": {"num_train_epochs": 2}},
         "serve": {"max_tokens": 32},
     }
-    return Recipe.model_validate_json(json.dumps(document | keys))
+    return Recipe.model_validate_json(json.dumps({**document, **keys}))
 
 
 def test_methods_are_estimated_side_by_side(
@@ -43,7 +45,7 @@ def test_methods_are_estimated_side_by_side(
     assert (full.method, lora.method, found.own, found.epochs) == ("full", "lora", "lora", 2)
     assert full.trainable_ratio > 0.9 > lora.trainable_ratio > 0
     assert all(m.seconds > 0 and 100e6 < m.memory_bytes < 4e9 for m in found.methods)
-    assert not list(scratch.iterdir())
+    assert not [path for path in scratch.iterdir() if path.is_dir()]
     run = RunDir(tmp_path / "run")
     adapter = stage.train(recipe, stage.prepare(recipe, run), run, print)
     assert adapter.trainable_parameters == lora.trainable_parameters
@@ -53,7 +55,6 @@ def test_methods_are_estimated_side_by_side(
     ("keys", "error", "said"),
     [
         ({"base": "/nowhere"}, RecipeError, "base '/nowhere': there is no such folder"),
-        ({"data": {"files": ["/nowhere.csv"]}}, DatasetError, "/nowhere.csv: there is no such"),
         ({"serve": {"max_tokens": 4096}}, TrainingError, "set serve.max_tokens to 64 or less"),
     ],
 )
@@ -61,7 +62,17 @@ def test_what_cannot_be_trained_is_refused_in_the_words_of_training(
     tiny_bert: Path, tmp_path: Path, keys: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        estimate(make_recipe(str(tiny_bert), tmp_path, **keys), print, methods=())
+        probe(make_recipe(str(tiny_bert), tmp_path, **keys), "lora", time.time())
+
+
+def test_bad_rows_are_refused_in_the_words_of_check(tiny_bert: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(str(tiny_bert), tmp_path)
+    (tmp_path / "rows.csv").write_text("id,text,label\n1,,a\n2,hello,\n3,hello,b\n")
+    with pytest.raises(DatasetError) as checked:
+        load(recipe)
+    with pytest.raises(DatasetError) as caught:
+        estimate(recipe, print, methods=())
+    assert str(caught.value) == str(checked.value)
 
 
 def test_another_method_that_cannot_be_trained_is_said_to_be_so(
