@@ -153,6 +153,16 @@ def check(
         raise typer.Exit(EXIT_USAGE)
 
 
+@app.command()
+def estimate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Memory, time and disk before running: full, LoRA and QLoRA side by side."""
+    from edgeloop.estimating import estimate as estimate_methods
+
+    loaded = load_recipe(recipe, overrides or [])
+    found = estimate_methods(loaded, _say)
+    _emit(found.model_dump(mode="json"), as_json, show.estimate)
+
+
 def _run(
     recipe: Path,
     overrides: list[str] | None,

@@ -1,7 +1,7 @@
 """The whole loop as one ordered list of stages, resumable.
 
-    rows -> dataset -> adapter -> merged -> retention -> evaluation (-> baselines) -> candidates
-         -> reference -> bundle
+    rows -> dataset (-> search) -> adapter -> merged -> retention -> evaluation (-> baselines)
+         -> candidates -> reference -> bundle
 
 Every stage is a folder of the run with its record; a stage whose record matches its inputs is
 skipped, so that a run that was killed goes on where it stopped. A budget that nothing kept to is
@@ -9,7 +9,6 @@ measured anew. A model that has forgotten too much of what the deployed one knew
 One process at a time works in a run folder. Command: `edgeloop run`.
 """
 
-import json
 import logging
 import shutil
 import time
@@ -26,8 +25,15 @@ import monitor.stage
 from edgeloop.bundle import MANIFEST, Bundle
 from edgeloop.errors import DatasetError, EdgeloopError, RecipeError
 from edgeloop.ledger import LabelledRow
-from edgeloop.recipe import Recipe, SplitFiles
-from edgeloop.records import Adapter, Certificate, Dataset, MergedModel, Reference
+from edgeloop.recipe import Recipe
+from edgeloop.records import (
+    Adapter,
+    Certificate,
+    Dataset,
+    MergedModel,
+    Reference,
+    SearchRecord,
+)
 from edgeloop.records_evaluation import Baselines, Evaluation
 from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import (
@@ -50,6 +56,7 @@ Progress = Callable[[str], None]
 RECIPE_NAME = "recipe.json"
 STAGES = (
     "dataset",
+    "search",
     "adapter",
     "merged",
     "retention",
@@ -72,6 +79,7 @@ class Run:
     previous: Bundle | None = None
     with_baselines: bool = False
     dataset: Dataset | None = None
+    search: SearchRecord | None = None
     adapter: Adapter | None = None
     merged: MergedModel | None = None
     retention: RetentionRecord | None = None
@@ -109,6 +117,16 @@ class Run:
 
 def _dataset(run: Run) -> None:
     run.dataset = finetune.stage.prepare(run.recipe, run.folder, run.extra, run.previous)
+
+
+def _search(run: Run) -> None:
+    """What was found takes the recipe's place: the stages that follow know of no search."""
+    from finetune.search import run as search  # Optuna takes a second to import
+    from finetune.search import with_found
+
+    assert run.dataset is not None
+    run.search = search(run.recipe, run.dataset, run.folder, run.progress)
+    run.recipe = with_found(run.recipe, run.search)
 
 
 def _adapter(run: Run) -> None:
@@ -183,6 +201,7 @@ STEPS: dict[str, Callable[[Run], None]] = dict(
         STAGES,
         (
             _dataset,
+            _search,
             _adapter,
             _merged,
             _retention,
@@ -216,11 +235,11 @@ def run_loop(
     Raises EdgeloopError where another process works in the run folder, and its subclasses of the
     stage that failed; what was complete stays complete.
     """
-    stages = STAGES[: STAGES.index(until) + 1]
+    stages = _stages(recipe, until)
     _check_method(recipe, "merged" in stages, progress)
     check_retention(recipe, previous)
     with work_in_run(home, recipe.name, run_inputs(recipe, extra, previous)) as folder:
-        write_atomic(folder.root / RECIPE_NAME, _recipe_bytes(recipe))
+        write_atomic(folder.root / RECIPE_NAME, recipe.to_bytes())
         if "candidates" in stages:
             _forget_infeasible(folder)
         run = Run(recipe, folder, progress, extra, previous, with_baselines)
@@ -250,12 +269,10 @@ def _check_method(recipe: Recipe, is_merged: bool, progress: Progress) -> None:
         progress(f"warning: {reason}")
 
 
-def _recipe_bytes(recipe: Recipe) -> bytes:
-    """The resolved recipe, so that Recipe.model_validate_json reads the same one back: files that
-    are split already go without the split that they must not have."""
-    is_split = isinstance(recipe.data.files, SplitFiles)
-    document = recipe.model_dump(mode="json", exclude={"data": {"split"}} if is_split else None)
-    return f"{json.dumps(document, ensure_ascii=False, indent=2)}\n".encode()
+def _stages(recipe: Recipe, until: str) -> tuple[str, ...]:
+    """A recipe without a search has no such stage."""
+    wanted = STAGES[: STAGES.index(until) + 1]
+    return tuple(s for s in wanted if s != "search" or recipe.finetune.search is not None)
 
 
 def _forget_infeasible(folder: RunDir) -> None:

@@ -27,7 +27,8 @@ from pydantic_core import PydanticCustomError
 
 from edgeloop.errors import RecipeError
 from edgeloop.recipe_data import Audit, Augment, Columns, Data, Split, SplitFiles
-from edgeloop.recipe_finetune import Finetune, Lora, Method, Range, Retention, Search, Training
+from edgeloop.recipe_finetune import Finetune, Lora, Method, Retention, Training
+from edgeloop.recipe_search import Range, Search, SpaceError
 from edgeloop.section import Section
 from edgeloop.yaml12 import YamlProblem, load_yaml, parse_scalar
 
@@ -154,6 +155,13 @@ class Recipe(Section):
             )
         return self
 
+    def to_bytes(self) -> bytes:
+        """The resolved recipe, so that Recipe.model_validate_json reads the same one back: files
+        that are split already go without the split that they must not have."""
+        is_split = isinstance(self.data.files, SplitFiles)
+        document = self.model_dump(mode="json", exclude={"data": {"split"}} if is_split else None)
+        return f"{json.dumps(document, ensure_ascii=False, indent=2)}\n".encode()
+
     def digest(self) -> str:
         """SHA-256 over the resolved recipe as canonical JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -238,6 +246,11 @@ def _explain(path: Path, document: Any, problem: ValidationError) -> list[str]:
         location = [str(part) for part in error["loc"] if not _is_union_tag(part)]
         if error["type"] == COMBINATION:
             location = error["ctx"]["key"].split(".")
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, SpaceError):
+            place = ".".join([*location, "search.space"])
+            said |= {f"{place}.{key}": [why] for key, why in cause.problems.items()}
+            continue
         lines = said.setdefault(".".join(location) or "recipe", [])
         line = _say(error, location)
         if line not in lines:

@@ -1,10 +1,23 @@
 """The recipe's `finetune`: the method, its settings, training, search and retention."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from edgeloop.recipe_search import (
+    Range,
+    Search,
+    SpaceError,
+    Value,
+    corners,
+    first_message,
+    is_whole,
+    unknown,
+    with_values,
+)
 from edgeloop.section import Section
 
 Method = Literal["lora", "qlora", "full", "adapter", "ia3", "head", "prefix", "prompt"]
@@ -70,49 +83,6 @@ class Training(Section):
     early_stopping_patience: PositiveInt = 2
 
 
-class Range(Section):
-    """Optuna's suggest_float: between low and high, on a log scale where asked."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
-        if self.log and self.low <= 0.0:
-            raise ValueError(f"a log scale needs low above 0, it is {self.low:g}")
-        return self
-
-
-Choices = Annotated[tuple[int | float | bool | str, ...], Field(min_length=2)]
-
-
-class Search(Section):
-    """Hyperparameter search (Optuna: TPE, median pruning). It ends at whichever budget is reached
-    first. `holdout` of the training rows are set apart to judge trials on, so that neither the
-    validation rows nor the test rows are touched."""
-
-    n_trials: PositiveInt | None = 20
-    timeout_minutes: PositiveFloat | None = None
-    n_jobs: PositiveInt = 1
-    holdout: float = Field(0.2, gt=0.0, lt=0.9)
-    space: dict[str, Choices | Range] = Field(
-        default={
-            "training.learning_rate": Range(low=2.0e-4, high=4.0e-3, log=True),
-            "training.per_device_train_batch_size": (16, 32),
-        },
-        min_length=1,
-    )
-
-    @model_validator(mode="after")
-    def _ends(self) -> Self:
-        if self.n_trials is None and self.timeout_minutes is None:
-            raise ValueError("set n_trials or timeout_minutes; a search needs an end")
-        return self
-
-
 class Retention(Section):
     """What the model knew before must not be forgotten: the previous deployment's golden rows and
     the rows of `files` (columns as in `data`) are answered before and after.
@@ -148,11 +118,49 @@ class Finetune(Section):
         chosen = self.training.learning_rate
         return LEARNING_RATES[self.method] if chosen is None else chosen
 
+    @model_validator(mode="after")
+    def _searchable(self) -> Self:
+        if self.search is not None:
+            found = ((key, self._problem(key, space)) for key, space in self.search.space.items())
+            problems = {key: why for key, why in found if why is not None}
+            if problems:
+                raise SpaceError(problems)
+        return self
+
+    def _problem(self, key: str, space: tuple[Value, ...] | Range) -> str | None:
+        """Why this part of the space cannot be searched; every corner goes through the recipe."""
+        nameless = unknown(Finetune, key)
+        if nameless is not None:
+            return nameless
+        section = key.partition(".")[0]
+        methods = self.methods()
+        if not any(_reads(method, section) for method in methods):
+            return f"method {' or '.join(methods)} does not read it"
+        try:
+            for value in corners(is_whole(Finetune, key), space):
+                self.found({key: value})
+        except ValidationError as problem:
+            return first_message(problem)
+        except ValueError as problem:
+            return str(problem)
+        return None
+
+    def methods(self) -> tuple[str, ...]:
+        """The methods that a training may use: the recipe's, or those that are searched over."""
+        searched = self.search.space.get("method") if self.search is not None else None
+        return tuple(map(str, searched)) if isinstance(searched, tuple) else (self.method,)
+
+    def found(self, values: Mapping[str, Value]) -> "Finetune":
+        """These settings with the values that a search found (dotted names), and no search.
+
+        Raises pydantic's ValidationError where the recipe does not take them.
+        """
+        return Finetune.model_validate_json(json.dumps(with_values(self, values)))
+
     def unused_sections(self) -> tuple[str, ...]:
         """Sections that were written for a method that is not the one chosen."""
-        read = {"lora": ("lora", "qlora")}
-        written = self.model_fields_set & {"lora", "qlora", "adapter", "prefix", "prompt"}
-        return tuple(sorted(name for name in written if self.method not in read.get(name, (name,))))
+        written = self.model_fields_set & METHOD_SECTIONS
+        return tuple(sorted(name for name in written if not _reads(self.method, name)))
 
     def remarks(self) -> tuple[str, ...]:
         """One line for people per section that nothing reads."""
@@ -161,3 +169,12 @@ class Finetune(Section):
             "it, or choose the method that does"
             for name in self.unused_sections()
         )
+
+
+METHOD_SECTIONS = {"lora", "qlora", "adapter", "prefix", "prompt"}
+
+
+def _reads(method: str, section: str) -> bool:
+    """False for the section of another method."""
+    readers = {"lora": ("lora", "qlora")}
+    return section not in METHOD_SECTIONS or method in readers.get(section, (section,))

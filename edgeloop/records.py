@@ -82,6 +82,32 @@ class Epoch(Record):
     seconds: float
 
 
+class Trial(Record):
+    """One setting that a search tried. `figure`: the task's, on the rows set apart, of the best
+    epoch. pruned: stopped for being worse than the median; failed: could not be trained;
+    killed: ended with its process, and done again by a later trial."""
+
+    number: int
+    parameters: dict[str, bool | int | float | str]
+    state: Literal["complete", "pruned", "failed", "killed"]
+    figure: float | None
+    epochs: int
+    seconds: float
+    problem: str
+
+
+class SearchRecord(StageRecord):
+    """The trials of a hyperparameter search; `best` is the number of the one whose parameters the
+    adapter is trained with."""
+
+    metric: str
+    rows: int
+    holdout_rows: int
+    trials: tuple[Trial, ...]
+    best: int
+    parameters: dict[str, bool | int | float | str]
+
+
 class Adapter(StageRecord):
     """A trained adapter in PEFT's own format."""
 
@@ -97,6 +123,59 @@ class Adapter(StageRecord):
     best_epoch: int
     seed: int
     seconds: float
+
+
+class Probe(Record):
+    """A part of a training, measured (finetune.probe): what an estimate is made of."""
+
+    method: str
+    train_rows: int
+    validation_rows: int
+    start_seconds: float
+    train_row_seconds: float
+    validation_row_seconds: float
+    checkpoint_seconds: float
+    save_seconds: float
+    peak_bytes: int
+    trainable_parameters: int
+    total_parameters: int
+    dataset_bytes: int
+    adapter_bytes: int
+    checkpoint_bytes: int
+    tokenizer_bytes: int
+    is_mergeable: bool
+
+
+class MethodEstimate(Record):
+    """What a run with a method will need. Memory and time are those of fine-tuning, until the
+    adapter is saved; disk is the whole run folder's. `problem`: why there are no figures."""
+
+    method: str
+    memory_bytes: int = 0
+    seconds: float = 0.0
+    disk_bytes: int = 0
+    checkpoint_bytes: int = 0
+    trainable_parameters: int = 0
+    trainable_ratio: float = 0.0
+    problem: str = ""
+
+
+class SearchEstimate(Record):
+    """What a search adds to a run, at most: pruning shortens it."""
+
+    trials: int | None
+    trial_seconds: float
+    seconds: float
+    memory_bytes: int
+
+
+class Estimate(Record):
+    """The recipe's own method and those that it is compared with."""
+
+    own: str
+    epochs: int
+    methods: tuple[MethodEstimate, ...]
+    search: SearchEstimate | None
 
 
 class Parity(Record):

@@ -15,6 +15,7 @@ RETENTION_ROWS = 10
 # What a run hands on, in the order of its stages.
 RECORDS = (
     "dataset",
+    "search",
     "adapter",
     "merged",
     "retention",
@@ -67,6 +68,47 @@ def check(document: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def estimate(document: dict[str, Any]) -> str:
+    """What a run will need, one line per method; the recipe's own is marked."""
+    head = ["method", "memory MB", "time s", "disk MB", "trained"]
+    rows = [
+        [
+            f"{found['method']} *" if found["method"] == document["own"] else found["method"],
+            *([found["problem"]] if found["problem"] else _needs(found)),
+        ]
+        for found in document["methods"]
+    ]
+    padded = [[*row, *[""] * (len(head) - len(row))] for row in rows if len(row) > 2]
+    lines = [columns(head, padded)]
+    lines += [f"{row[0]}: no figures: {row[1]}" for row in rows if len(row) == 2]
+    lines.append(
+        f"\n* the recipe's own. Memory and time are those of fine-tuning, all {document['epochs']} "
+        "epochs: early\nstopping can only shorten it. Disk is the whole run folder: merged model, "
+        "candidates and bundle."
+    )
+    searched = document["search"]
+    if searched is not None:
+        lines.append(
+            f"The search comes before it: at most {searched['seconds']:.0f} s "
+            f"({searched['trial_seconds']:.0f} s a trial) and "
+            f"{_megabytes(searched['memory_bytes'])} MB."
+        )
+    return "\n".join(lines)
+
+
+def _needs(found: dict[str, Any]) -> list[str]:
+    return [
+        _megabytes(found["memory_bytes"]),
+        f"{found['seconds']:.0f}",
+        _megabytes(found["disk_bytes"]),
+        f"{found['trainable_ratio']:.2%}",
+    ]
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / MEGABYTE:.0f}"
+
+
 def run_document(run: Any) -> dict[str, Any]:
     """What a run has come to, as far as it went."""
     document: dict[str, Any] = {"run": run.id, "folder": str(run.folder.root)}
@@ -82,6 +124,8 @@ def run_document(run: Any) -> dict[str, Any]:
 def run(document: dict[str, Any]) -> str:
     """A run in lines: one per stage, the candidates as a table."""
     lines = [f"run        {document['folder']}"]
+    if "search" in document:
+        lines.append(search(document["search"]))
     if "adapter" in document:
         adapter = document["adapter"]
         best = next(e for e in adapter["epochs"] if e["epoch"] == adapter["best_epoch"])
@@ -190,6 +234,22 @@ def baselines(document: dict[str, Any]) -> str:
         "MB",
     ]
     return f"{columns([*head, ''], rows)}\n\nworth it   {document['reason']}"
+
+
+def search(document: dict[str, Any]) -> str:
+    """What a search found, and what came of its trials."""
+    found = ", ".join(f"{key} {_figure(value)}" for key, value in document["parameters"].items())
+    best = next(t for t in document["trials"] if t["number"] == document["best"])
+    ends = [t["state"] for t in document["trials"]]
+    counts = ", ".join(f"{ends.count(end)} {end}" for end in dict.fromkeys(ends))
+    return (
+        f"search     {found}: {document['metric']} {best['figure']:.3f} on "
+        f"{document['holdout_rows']} training rows held out (trials: {counts})"
+    )
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def certificate(document: dict[str, Any]) -> str:

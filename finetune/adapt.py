@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from edgeloop.bundle import Bundle
 from edgeloop.errors import EdgeloopError, TrainingError
 from edgeloop.recipe import Recipe
-from edgeloop.records import Adapter, Dataset, FileEntry
+from edgeloop.records import Adapter, Dataset, Epoch, FileEntry
 from edgeloop.rows import Row, read_rows
 from edgeloop.rundir import RECORD_NAME, RunDir, list_files
 from edgeloop.tasks import TASKS
@@ -30,7 +30,7 @@ from finetune.model import MODELS, TaskModel, task_settings
 from finetune.objectives import OBJECTIVES
 from finetune.retention.distill import soft_targets
 from finetune.split import digest_ratio
-from finetune.train import Say, fit
+from finetune.train import OnEpoch, Say, fit
 
 DATASET, ADAPTER, MERGED = "dataset", "adapter", "merged"
 HEAD_WEIGHTS = "head.safetensors"
@@ -50,6 +50,19 @@ class Inputs:
     def method(self) -> Method:
         """The recipe's method."""
         return METHODS[self.recipe.finetune.method]
+
+    def depends_on(self) -> dict[str, Any]:
+        """All that a training's result follows from."""
+        return {
+            "dataset": self.dataset.digest,
+            "base": self.base.digest,
+            "base_name": self.base.name,
+            "task": self.recipe.task,
+            "finetune": self.recipe.finetune.model_dump(mode="json"),
+            "max_tokens": self.recipe.serve.max_tokens,
+            "augment": self.recipe.data.augment.model_dump(mode="json"),
+            "teacher": None if self.teacher is None else self.teacher.digest,
+        }
 
     def config(self) -> Any:
         """The base's config with the task in it."""
@@ -133,9 +146,24 @@ def check_positions(model: TaskModel, max_tokens: int) -> None:
             )
 
 
-def train_adapter(inputs: Inputs, folder: Path, inputs_digest: str, progress: Say) -> Adapter:
-    """Train and save; the seed must be set before."""
-    recipe, dataset = inputs.recipe, inputs.dataset
+@dataclass(frozen=True)
+class Trained:
+    """A model with its best epoch's weights, and how many parameters it has."""
+
+    model: TaskModel
+    epochs: list[Epoch]
+    trainable: int
+    total: int
+
+
+def train_model(
+    inputs: Inputs, folder: Path, progress: Say, on_epoch: OnEpoch | None = None
+) -> Trained:
+    """Build the model and train it; the folder holds the checkpoint. The seed must be set before.
+
+    Raises TrainingError where the settings do not fit the base or the training diverges.
+    """
+    recipe = inputs.recipe
     model = inputs.model()
     total = sum(map(count, model.parameters()))
     tokenizer = inputs.tokenizer(model.encoder.config)
@@ -143,13 +171,25 @@ def train_adapter(inputs: Inputs, folder: Path, inputs_digest: str, progress: Sa
     check_positions(model, recipe.serve.max_tokens)
     validation = inputs.encoded(tokenizer, "validation")
     trained = sum(parameter.numel() for parameter in trainable(model).values())
-    progress(f"training {trained} of {total} parameters on {dataset.rows['train']} rows")
+    progress(f"training {trained} of {total} parameters on {inputs.dataset.rows['train']} rows")
     rows_of = inputs.training_rows(tokenizer)
-    epochs = fit(model, rows_of, validation, recipe.finetune, folder, progress)
+    epochs = fit(model, rows_of, validation, recipe.finetune, folder, progress, on_epoch)
+    return Trained(model, epochs, trained, total)
+
+
+def save_trained(inputs: Inputs, model: TaskModel, folder: Path) -> None:
+    """What was trained, head included."""
     inputs.method.save(model, folder)
     head = model.folded_head()
     if head:
         save_tensors(head, folder / HEAD_WEIGHTS)
+
+
+def train_adapter(inputs: Inputs, folder: Path, inputs_digest: str, progress: Say) -> Adapter:
+    """Train and save; the seed must be set before."""
+    recipe, dataset = inputs.recipe, inputs.dataset
+    trained = train_model(inputs, folder, progress)
+    save_trained(inputs, trained.model, folder)
     files = list_files(folder, (RECORD_NAME, CHECKPOINT))
     (folder / CHECKPOINT).unlink()
     return Adapter(
@@ -161,10 +201,10 @@ def train_adapter(inputs: Inputs, folder: Path, inputs_digest: str, progress: Sa
         base_digest=inputs.base.digest,
         dataset_digest=dataset.digest,
         labels=dataset.labels,
-        trainable_parameters=trained,
-        total_parameters=total,
-        epochs=tuple(epochs),
-        best_epoch=best_epoch(epochs).epoch,
+        trainable_parameters=trained.trainable,
+        total_parameters=trained.total,
+        epochs=tuple(trained.epochs),
+        best_epoch=best_epoch(trained.epochs).epoch,
         seed=recipe.finetune.training.seed,
-        seconds=sum(epoch.seconds for epoch in epochs),
+        seconds=sum(epoch.seconds for epoch in trained.epochs),
     )

@@ -117,21 +117,12 @@ def train(
     check_retention(recipe, previous)
     teacher = previous if recipe.finetune.retention.distillation_weight > 0.0 else None
     inputs = Inputs(recipe, dataset, run, base, teacher)
-    depends_on = {
-        "dataset": dataset.digest,
-        "base": base.digest,
-        "base_name": base.name,
-        "task": recipe.task,
-        "finetune": recipe.finetune.model_dump(mode="json"),
-        "max_tokens": recipe.serve.max_tokens,
-        "teacher": None if teacher is None else teacher.digest,
-    }
 
     def work(folder: Path, inputs_digest: str) -> Adapter:
         with quiet_transformers(), deterministic(recipe.finetune.training.seed):
             return train_adapter(inputs, folder, inputs_digest, progress)
 
-    adapter = run.run_stage(ADAPTER, Adapter, depends_on, work)
+    adapter = run.run_stage(ADAPTER, Adapter, inputs.depends_on(), work)
     logger.info(
         "stage=adapter best_epoch=%d epochs=%d seconds=%.1f",
         adapter.best_epoch,
@@ -184,6 +175,7 @@ def refuse_unmergeable(recipe: Recipe) -> None:
 
     Raises RecipeError with what to use instead.
     """
-    reason = unmergeable(recipe)
-    if reason is not None:
-        raise RecipeError(reason)
+    for method in recipe.finetune.methods():
+        reason = METHODS[method].unmergeable
+        if reason is not None:
+            raise RecipeError(f"finetune.method {method}: {reason}")

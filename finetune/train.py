@@ -34,6 +34,7 @@ FULL_HEAD_RATE_RATIO = 10.0
 SEED_STRIDE = 1_000_003  # a seed and an epoch give a random state of their own
 
 Say = Callable[[str], None]
+OnEpoch = Callable[[Epoch], None]
 
 
 @contextmanager
@@ -195,9 +196,11 @@ def fit(
     settings: Finetune,
     folder: Path,
     say: Say,
+    on_epoch: OnEpoch | None = None,
 ) -> list[Epoch]:
     """Train on the rows of each epoch, or go on from the folder's checkpoint; the model ends with
-    the best epoch's weights.
+    the best epoch's weights. `on_epoch` hears of each epoch as it ends; what it raises ends the
+    training.
 
     Raises TrainingError where the loss stops being a number.
     """
@@ -209,6 +212,8 @@ def fit(
         epoch = training.epoch(folder)
         training.save(folder)
         say(_line(epoch, validation.task, settings))
+        if on_epoch is not None:
+            on_epoch(epoch)
     training.finish()
     return training.epochs
 
