@@ -16,11 +16,11 @@ def _is_head(name: str) -> bool:
 
 
 def _is_matrix(parameter: torch.nn.Parameter) -> bool:
-    return parameter.ndim >= 2
+    return int(parameter.ndim) >= 2
 
 
 def _is_vector(parameter: torch.nn.Parameter) -> bool:
-    return parameter.ndim < 2
+    return int(parameter.ndim) < 2
 
 
 class Arena:
@@ -60,13 +60,13 @@ class Arena:
         self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 
     def _take_in(self, parameter: torch.nn.Parameter, start: int) -> int:
-        place = slice(start, start + parameter.numel())
+        place = slice(start, start + int(parameter.numel()))
         view = self.data[place].view(parameter.shape)
         view.copy_(parameter.detach())
         parameter.data = view
         parameter.grad = self.grad[place].view(parameter.shape)
         self._places[id(parameter)] = place
-        return place.stop
+        return int(place.stop)
 
     def _flat(self, first: int, last: int) -> torch.nn.Parameter:
         flat = torch.nn.Parameter(self.data[first:last])

@@ -2,6 +2,7 @@
 fused. The weights that are trained are fp32 whatever the choice."""
 
 import contextlib
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from finetune.fused import FusedLora, fusible_layers
 CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 PEFT_DROPOUT = "lora_dropout"
+M_MMAP_THRESHOLD = -3  # man 3 mallopt
+LARGE_BYTES = 1 << 20
 
 
 def has_fast_bf16(cpu_info: Path = CPU_INFO) -> bool:
@@ -38,6 +41,13 @@ def still_base(encoder: torch.nn.Module) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
+
+
+def give_back_memory() -> None:
+    """Let glibc hand every large tensor's memory back when it is freed: batches have all lengths,
+    and what is kept for one does not fit the next. Elsewhere the allocator is left alone."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 class Compute:

@@ -93,7 +93,7 @@ class _Inputs:
         return self._made
 
 
-class _LoraLinear(torch.autograd.Function):
+class _LoraLinear(torch.autograd.Function):  # type: ignore[misc]
     """y = x W' + b + (x dropped) A' B', with B already scaled. The gradients of A and B are added
     to their places in the arena; `trained` are A and B themselves, so that there is a gradient."""
 

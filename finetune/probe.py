@@ -17,10 +17,11 @@ from typing import TypeVar
 from edgeloop.recipe import Recipe
 from edgeloop.records import Probe
 from edgeloop.rundir import RunDir
-from finetune.adapt import Inputs, save_trained
+from finetune.adapt import Inputs, count, save_trained
+from finetune.arena import trainable
 from finetune.base import TOKENIZER_FILES, resolve_base
 from finetune.batches import EVALUATION_BATCH_ROWS, Encoded
-from finetune.checkpoint import CHECKPOINT, trainable
+from finetune.checkpoint import CHECKPOINT
 from finetune.encoder import quiet_transformers
 from finetune.model import TaskModel
 from finetune.split import digest_ratio
@@ -64,7 +65,7 @@ def _with_method(recipe: Recipe, method: str) -> Recipe:
 
 def _measure(inputs: Inputs, until_rows_seconds: float) -> Probe:
     load_seconds, model = _timed(inputs.model)
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(map(count, model.parameters()))
     inputs.method.attach(model, inputs.recipe.finetune, inputs.base.name)
     tokenizer = inputs.tokenizer(model.encoder.config)
     encode_seconds, (train, validation) = _timed(
@@ -123,7 +124,9 @@ def _fit(
     """Seconds of one epoch, and of what comes beside it: the optimizer and the checkpoint."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
     seconds, epochs = _timed(
-        lambda: fit(model, train, validation, inputs.recipe.finetune, folder, lambda _: None)
+        lambda: fit(
+            model, lambda _: train, validation, inputs.recipe.finetune, folder, lambda _: None
+        )
     )
     return epochs[0].seconds, seconds - epochs[0].seconds
 

@@ -20,7 +20,7 @@ from edgeloop.records import Epoch
 from finetune.arena import Arena
 from finetune.batches import Batch, Encoded, in_order, shuffled
 from finetune.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from finetune.compute import Compute, still_base
+from finetune.compute import Compute, give_back_memory, still_base
 from finetune.epochs import best_epoch, is_finished
 from finetune.model import TaskModel
 from finetune.objectives import OBJECTIVES, blended_loss
@@ -74,6 +74,7 @@ class Training:
         say: Say,
     ) -> None:
         """`rows_of`: the training rows of an epoch, counted from 1; always as many."""
+        give_back_memory()
         is_full = settings.method == FULL
         if not is_full:
             still_base(model.encoder)

@@ -34,7 +34,8 @@ from finetune import study as studies
 from finetune.adapt import DATASET, Inputs, train_model
 from finetune.base import Base, resolve_base
 from finetune.encoder import quiet_transformers
-from finetune.train import Say, best_epoch, deterministic
+from finetune.epochs import best_epoch
+from finetune.train import Say, deterministic
 
 logger = logging.getLogger(__name__)
 

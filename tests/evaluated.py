@@ -154,6 +154,7 @@ def epochs(*losses: tuple[float, float, float]) -> tuple[Epoch, ...]:
             train_loss=train,
             validation_loss=validation,
             validation_metric=accuracy,
+            train_seconds=1.0,
             seconds=1.0,
         )
         for number, (train, validation, accuracy) in enumerate(losses, start=1)

@@ -12,7 +12,7 @@ import transformers as hf
 
 from edgeloop.errors import TrainingError
 from edgeloop.recipe import Finetune
-from finetune.checkpoint import trainable
+from finetune.arena import trainable
 from finetune.encoder import load_config, quiet_transformers
 from finetune.join import encoder_of
 from finetune.methods.registry import METHODS

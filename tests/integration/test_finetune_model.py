@@ -28,7 +28,7 @@ from edgeloop.errors import TrainingError
 from edgeloop.recipe import Finetune, Recipe
 from edgeloop.rundir import RunDir
 from finetune import stage
-from finetune.checkpoint import trainable
+from finetune.arena import trainable
 from finetune.encoder import load_config, load_encoder, load_tokenizer, quiet_transformers
 from finetune.methods.lora import LoraMethod
 from finetune.methods.targets import linear_targets
