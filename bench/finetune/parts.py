@@ -99,7 +99,7 @@ def tagging(setting: Setting) -> dict[str, Any]:
 
 def speed(setting: Setting) -> dict[str, Any]:
     """edgeloop and Trainer + PEFT in turns: same rows, batch size, epochs, learning rate, seed."""
-    epochs, rate = (1 if setting.quick else 5), LEARNING_RATES["lora"]
+    epochs, rate = (1 if setting.quick else 3), LEARNING_RATES["lora"]
     with tempfile.TemporaryDirectory() as scratch:
         folder = setting.banking(Path(scratch))
         path = Path(scratch) / "recipe.json"
