@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from edgeloop import log, show
+from edgeloop import log, show, show_run
 from edgeloop.bundle import open_bundle
 from edgeloop.errors import BundleError, DatasetError, EdgeloopError, LedgerError, RecipeError
 from edgeloop.ledger import Ledger, RunResult, default_home, open_ledger
@@ -160,7 +160,7 @@ def estimate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = 
 
     loaded = load_recipe(recipe, overrides or [])
     found = estimate_methods(loaded, _say)
-    _emit(found.model_dump(mode="json"), as_json, show.estimate)
+    _emit(found.model_dump(mode="json"), as_json, show_run.estimate)
 
 
 def _run(

@@ -14,13 +14,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgeloop import plots, report_evaluation
+from edgeloop.columns import percent
 from edgeloop.errors import EdgeloopError, LedgerError
 from edgeloop.ledger import Ledger, RunEntry
 from edgeloop.page import table
 from edgeloop.records import Adapter, Certificate, Gate, Movement, Verdict
 from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import RECORD_NAME, write_atomic
-from edgeloop.show import percent
 
 CSS = """
 :root { color-scheme: light; --ink: #22313f; --accent: #c8553d; --line: #dfe4e8; }

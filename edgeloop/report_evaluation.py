@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop import plots
+from edgeloop.columns import MEGABYTE, percent
 from edgeloop.errors import EdgeloopError
 from edgeloop.page import folded, paragraph, spread, table
 from edgeloop.records import Adapter
 from edgeloop.records_evaluation import Baselines, Calibration, Confusion, Evaluation, Slice
 from edgeloop.rundir import RECORD_NAME
-from edgeloop.show import MEGABYTE, percent
 from finetune.evaluation.errors import ERRORS
 from finetune.evaluation.judged import HEADLINE
 from finetune.evaluation.overfitting import overfitting_note

@@ -123,10 +123,9 @@ def _fit(
 ) -> tuple[float, float]:
     """Seconds of one epoch, and of what comes beside it: the optimizer and the checkpoint."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
+    settings = inputs.recipe.finetune
     seconds, epochs = _timed(
-        lambda: fit(
-            model, lambda _: train, validation, inputs.recipe.finetune, folder, lambda _: None
-        )
+        lambda: fit(model, lambda _: train, validation, settings, folder, lambda _: None)
     )
     return epochs[0].seconds, seconds - epochs[0].seconds
 

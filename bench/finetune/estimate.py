@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgeloop.columns import MEGABYTE, columns
 from edgeloop.estimating import estimate
 from edgeloop.processes import last_line, module_environment
 from edgeloop.recipe import Recipe, load_recipe
-from edgeloop.show import MEGABYTE, columns
 
 # The command as it is, with its largest resident set as the last line of standard error.
 COMMAND = """

@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 
 from edgeloop import show
+from edgeloop.columns import columns
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -254,7 +255,7 @@ def tell(story: Story) -> None:
     heading("8. What came of it")
     print(edgeloop("history", NAME))
     print(write_report())
-    print(show.columns(["what", "figure"], list(figures.items())))
+    print(columns(["what", "figure"], list(figures.items())))
     problems = shortfalls(story)
     if problems:
         sys.exit("the demo falls short: " + "; ".join(problems))

@@ -66,6 +66,7 @@ def test_a_figure_that_json_cannot_say_is_refused_when_it_is_made(figure: float)
             train_loss=figure,
             validation_loss=0.1,
             validation_metric=0.9,
+            train_seconds=1.0,
             seconds=1.0,
         )
     with pytest.raises(ValidationError, match="finite number"):

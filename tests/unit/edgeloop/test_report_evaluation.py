@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop import plots, report_evaluation, show
+from edgeloop import plots, report_evaluation, show, show_run
 from edgeloop.ledger import open_ledger
 from edgeloop.records import Interval
 from edgeloop.records_evaluation import Baseline, Baselines, Evaluation, ReliabilityPoint, Slice
@@ -108,7 +108,7 @@ def test_the_command_line_shows_both(task: str, tmp_path: Path) -> None:
 def test_a_slice_that_is_weaker_is_named_on_the_command_line(tmp_path: Path) -> None:
     evaluation, _ = evaluated(tmp_path / "run", "text-classification")
     document = evaluation.model_dump(mode="json") | {"worst_slice": "channel: mail"}
-    assert "weakest    channel: mail, below the whole" in show.evaluation(document)
+    assert "weakest    channel: mail, below the whole" in show_run.evaluation(document)
 
 
 # -- plots -------------------------------------------------------------------------------------

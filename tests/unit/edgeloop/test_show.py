@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from edgeloop import show
+from edgeloop.columns import percent
 from tests import tiny
 
 REPLAY: dict[str, Any] = {
@@ -46,7 +47,7 @@ def test_an_unarmed_monitor_points_to_its_reason() -> None:
     ("ratio", "said"), [(0.995, "99.5%"), (0.95, "95%"), (0.07, "7%"), (1.0, "100%")]
 )
 def test_a_confidence_is_not_rounded_up(ratio: float, said: str) -> None:
-    assert show.percent(ratio) == said
+    assert percent(ratio) == said
 
 
 def test_labels_say_how_many_rows_were_known() -> None:

@@ -6,71 +6,71 @@ import pytest
 import torch
 
 from edgeloop.records import Epoch
-from finetune.checkpoint import (
-    CHECKPOINT,
-    copy_weights,
-    read_checkpoint,
-    restore,
-    set_weights,
-    trainable,
-    write_checkpoint,
-)
+from finetune.arena import Arena
+from finetune.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint, write_checkpoint
 
-EPOCHS = [Epoch(epoch=1, train_loss=1, validation_loss=0.1, validation_metric=0.5, seconds=2)]
+EPOCHS = [
+    Epoch(
+        epoch=1,
+        train_loss=1,
+        validation_loss=0.1,
+        validation_metric=0.5,
+        train_seconds=1,
+        seconds=2,
+    )
+]
 
 
-def make(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def arena(seed: int) -> tuple[torch.nn.Module, Arena]:
     torch.manual_seed(seed)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 2))
     model[0].weight.requires_grad_(False)
-    return model, torch.optim.AdamW(trainable(model).values(), lr=0.1)
+    return model, Arena(model, 0.1, 0.01)
 
 
-def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    optimizer.zero_grad()
+def step(model: torch.nn.Module, trained: Arena) -> None:
     model(torch.ones(8, 3)).square().sum().backward()
-    optimizer.step()
+    trained.step(0.1, 1.0)
 
 
-def test_only_what_is_trained_is_copied() -> None:
-    model, _ = make(0)
-    assert set(copy_weights(model)) == {"0.bias", "2.weight", "2.bias"}
-
-
-def test_copied_weights_do_not_follow_the_training() -> None:
-    model, optimizer = make(0)
-    before = copy_weights(model)
-    step(model, optimizer)
-    assert not torch.equal(before["2.bias"], model.get_parameter("2.bias"))
-    set_weights(model, before)
-    assert torch.equal(before["2.bias"], model.get_parameter("2.bias"))
+def checkpoint(trained: Arena, best: torch.Tensor) -> Checkpoint:
+    return Checkpoint(
+        epochs=EPOCHS,
+        steps=7,
+        loss=1.5,
+        train_seconds=3.25,
+        weights=trained.data,
+        best=best,
+        moments=trained.moments(),
+        random={"torch": torch.get_rng_state()},
+    )
 
 
 def test_a_restored_training_goes_on_with_the_same_bits(tmp_path: Path) -> None:
-    model, optimizer = make(0)
-    step(model, optimizer)
-    best = copy_weights(model)
-    step(model, optimizer)
-    write_checkpoint(tmp_path, model, optimizer, EPOCHS, best)
-    step(model, optimizer)  # with dropout: the random state matters
-    other, other_optimizer = make(0)
-    torch.manual_seed(1234)
-    checkpoint = read_checkpoint(tmp_path)
-    assert checkpoint is not None
-    restore(checkpoint, other, other_optimizer)
-    step(other, other_optimizer)
-    assert checkpoint.epochs == EPOCHS
-    assert all(torch.equal(checkpoint.best[name], tensor) for name, tensor in best.items())
-    for name, tensor in copy_weights(model).items():
-        assert torch.equal(tensor, other.get_parameter(name)), name
+    model, trained = arena(0)
+    step(model, trained)
+    best = trained.data.clone()
+    step(model, trained)
+    write_checkpoint(tmp_path, checkpoint(trained, best))
+    step(model, trained)  # with dropout: the random state matters
+    other, other_trained = arena(1)
+    read = read_checkpoint(tmp_path)
+    assert read is not None
+    other[0].weight.data.copy_(model[0].weight)  # frozen: it is the base's
+    other_trained.restore(read.weights, read.moments)
+    torch.set_rng_state(read.random["torch"])
+    step(other, other_trained)
+    assert (read.epochs, read.steps, read.loss, read.train_seconds) == (EPOCHS, 7, 1.5, 3.25)
+    assert torch.equal(read.best, best)
+    assert torch.equal(trained.data, other_trained.data)
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        model, optimizer = make(0)
-        step(model, optimizer)
-        write_checkpoint(tmp_path / name, model, optimizer, EPOCHS, copy_weights(model))
+        model, trained = arena(0)
+        step(model, trained)
+        write_checkpoint(tmp_path / name, checkpoint(trained, trained.data))
     assert (tmp_path / "one" / CHECKPOINT).read_bytes() == (
         tmp_path / "two" / CHECKPOINT
     ).read_bytes()
@@ -84,9 +84,9 @@ def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
 def test_a_torn_checkpoint_is_not_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kept_bytes: int
 ) -> None:
-    model, optimizer = make(0)
-    step(model, optimizer)
-    write_checkpoint(tmp_path, model, optimizer, EPOCHS, copy_weights(model))
+    model, trained = arena(0)
+    step(model, trained)
+    write_checkpoint(tmp_path, checkpoint(trained, trained.data))
     path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:kept_bytes])
     assert read_checkpoint(tmp_path) is None

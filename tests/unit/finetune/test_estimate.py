@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edgeloop import show
+from edgeloop import show_run
 from edgeloop.recipe import Recipe
 from edgeloop.records import Estimate, MethodEstimate, Probe
 from finetune.estimate import estimate_method, estimate_search
@@ -70,7 +70,7 @@ def test_the_table_marks_the_recipes_method_and_says_what_has_no_figures() -> No
     lora = estimate_method(make_recipe(), PROBE)
     missing = MethodEstimate(method="qlora", problem="bitsandbytes is not installed")
     found = Estimate(own="lora", epochs=6, methods=(lora, missing), search=None)
-    lines = show.estimate(found.model_dump(mode="json")).splitlines()
+    lines = show_run.estimate(found.model_dump(mode="json")).splitlines()
     assert lines[0].split() == ["method", "memory", "MB", "time", "s", "disk", "MB", "trained"]
     assert lines[1].split() == ["lora", "*", "600", "74", "134", "2.50%"]
     assert lines[2] == "qlora: no figures: bitsandbytes is not installed"

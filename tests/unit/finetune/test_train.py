@@ -1,90 +1,73 @@
-"""The schedule, early stopping, and the order of batches."""
+"""The schedule and early stopping."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeloop.recipe import Training
+from edgeloop.recipe import Finetune, Training
 from edgeloop.records import Epoch
-from finetune.batches import Encoded, in_order, shuffled
-from finetune.train import best_epoch, is_finished, learning_rate
+from finetune.epochs import best_epoch, is_finished
+from finetune.train import learning_rate
 
-TRAINING = Training(num_train_epochs=10, learning_rate=1e-3, early_stopping_patience=2)
+RATE = 1e-3
+SETTINGS = Finetune(training=Training(learning_rate=RATE))
+TRAINING = Training(num_train_epochs=10, early_stopping_patience=2)
 
 
-def epochs(*losses: float) -> list[Epoch]:
+def epochs(*figures: tuple[float, float]) -> list[Epoch]:
+    """(validation figure, validation loss) per epoch."""
     return [
-        Epoch(epoch=i, train_loss=0, validation_loss=x, validation_metric=0, seconds=0)
-        for i, x in enumerate(losses, start=1)
+        Epoch(
+            epoch=i,
+            train_loss=0,
+            validation_loss=loss,
+            validation_metric=metric,
+            train_seconds=0,
+            seconds=0,
+        )
+        for i, (metric, loss) in enumerate(figures, start=1)
     ]
 
 
-def some(count: int) -> Encoded:
-    return Encoded([[i + 1] * (1 + i * 7 % 13) for i in range(count)], list(range(count)), 0)
-
-
 def test_warm_up_climbs_to_the_rate_and_decays_to_nothing() -> None:
-    rates = [learning_rate(step, 100, TRAINING) for step in range(100)]
+    rates = [learning_rate(step, 100, SETTINGS) for step in range(100)]
     assert rates[:10] == sorted(rates[:10])
-    assert rates[10] == max(rates) == TRAINING.learning_rate
+    assert rates[10] == max(rates) == RATE
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert 0 < rates[-1] < 0.02 * TRAINING.learning_rate
+    assert 0 < rates[-1] < 0.02 * RATE
 
 
 @given(steps=st.integers(1, 500), warmup=st.floats(0.0, 0.99))
 def test_every_step_has_a_rate(steps: int, warmup: float) -> None:
-    training = TRAINING.model_copy(update={"warmup_ratio": warmup})
-    rates = [learning_rate(step, steps, training) for step in range(steps)]
-    assert all(0 < rate <= TRAINING.learning_rate for rate in rates)
+    settings = Finetune(training=Training(learning_rate=RATE, warmup_ratio=warmup))
+    rates = [learning_rate(step, steps, settings) for step in range(steps)]
+    assert all(0 < rate <= RATE for rate in rates)
+
+
+def test_a_recipe_without_a_rate_takes_the_methods_own() -> None:
+    lora, full = Finetune(), Finetune(method="full")
+    assert learning_rate(10, 100, lora) > learning_rate(10, 100, full) > 0
 
 
 @pytest.mark.parametrize(
-    ("losses", "best", "finished"),
+    ("figures", "best", "finished"),
     [
-        ((1.0,), 1, False),
-        ((1.0, 0.9, 0.8), 3, False),
-        ((1.0, 0.9, 0.95), 2, False),
-        ((1.0, 0.9, 0.95, 0.91), 2, True),
-        ((1.0, 0.9, 0.9, 0.9), 2, True),
-        (tuple(1 - i / 100 for i in range(10)), 10, True),
+        (((0.5, 1.0),), 1, False),
+        (((0.5, 1.0), (0.6, 0.9), (0.7, 0.8)), 3, False),
+        (((0.5, 1.0), (0.7, 0.9), (0.6, 0.8)), 2, False),  # the figure decides, not the loss
+        (((0.5, 1.0), (0.7, 0.9), (0.6, 0.8), (0.6, 0.7)), 2, True),
+        (((0.7, 0.9), (0.7, 0.8), (0.7, 0.9)), 2, False),  # the loss decides between equals
+        (((0.7, 0.9), (0.7, 0.9), (0.7, 0.9)), 1, True),  # and then the earliest
+        (tuple((i / 10, 1.0) for i in range(10)), 10, True),
     ],
 )
 def test_training_stops_when_patience_or_epochs_run_out(
-    losses: tuple[float, ...], best: int, finished: bool
+    figures: tuple[tuple[float, float], ...], best: int, finished: bool
 ) -> None:
-    done = epochs(*losses)
+    done = epochs(*figures)
     assert best_epoch(done).epoch == best
     assert is_finished(done, TRAINING) is finished
 
 
 def test_training_has_not_finished_before_it_began() -> None:
     assert not is_finished([], TRAINING)
-
-
-@given(count=st.integers(1, 100), batch_rows=st.integers(1, 17), epoch=st.integers(1, 3))
-def test_an_epoch_holds_every_row_once(count: int, batch_rows: int, epoch: int) -> None:
-    batches = list(shuffled(some(count), batch_rows, 0, epoch))
-    assert sorted(t for b in batches for t in b.targets.tolist()) == list(range(count))
-    assert all(1 <= len(b.targets) <= batch_rows for b in batches)
-
-
-def test_the_order_follows_from_seed_and_epoch() -> None:
-    def order(seed: int, epoch: int) -> list[int]:
-        return [t for b in shuffled(some(50), 4, seed, epoch) for t in b.targets.tolist()]
-
-    assert order(0, 1) == order(0, 1)
-    assert order(0, 1) != order(0, 2)
-    assert order(0, 1) != order(1, 1)
-
-
-def test_batches_hold_rows_of_similar_length() -> None:
-    rows = some(260)
-    padded = sum(b.input_ids.numel() for b in shuffled(rows, 4, 0, 1))
-    assert padded < 1.1 * sum(len(ids) for ids in rows.token_ids)
-    assert sum(b.input_ids.numel() for b in in_order(rows)) > padded
-
-
-def test_padding_is_masked() -> None:
-    [batch] = in_order(Encoded([[5, 6, 7], [5]], [0, 1], pad_id=9))
-    assert batch.input_ids.tolist() == [[5, 6, 7], [5, 9, 9]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
