@@ -21,8 +21,12 @@ from edgeloop.rows import Row, Span, read_rows
 from edgeloop.rundir import RunDir
 from edgeloop.tasks import TASKS, Answer, is_right
 from finetune import stage
+from finetune.adapt import HEAD_WEIGHTS, Inputs
+from finetune.base import resolve_base
+from finetune.encoder import quiet_transformers
+from finetune.methods.method import read_tensors
 from finetune.methods.registry import METHODS
-from finetune.scoring import score_merged
+from finetune.scoring import Scorer, score_merged
 
 EPOCH = re.compile(r"epoch \d+/\d+:")
 
@@ -77,13 +81,24 @@ def _test(recipe: Recipe, dataset: Dataset, adapter: Adapter, run: RunDir) -> di
         folder, max_tokens = run.folder("merged"), recipe.serve.max_tokens
         outputs = score_merged(folder, recipe.task, dataset.labels, inputs, max_tokens)
     else:
-        outputs = stage.score_adapter(recipe, dataset, run, inputs)
+        outputs = _unmerged(recipe, dataset, run)(inputs)
     task = TASKS[recipe.task]
     answers = [task.answer(output, dataset.labels) for output in outputs]
     if recipe.task == "token-classification":
         return {"f1": _span_f1(answers, rows, _all_spans(recipe))}
     right = [is_right(answer, task.truth(row)) for answer, row in zip(answers, rows, strict=True)]
     return {"accuracy": sum(right) / len(right)}
+
+
+def _unmerged(recipe: Recipe, dataset: Dataset, run: RunDir) -> Scorer:
+    """The adapter on its base."""
+    base = resolve_base(recipe.base)
+    inputs = Inputs(recipe, dataset, run, base)
+    with quiet_transformers():
+        model, folder = inputs.model(), run.folder("adapter")
+        inputs.method.restore(model, folder)
+        model.set_folded_head(read_tensors(folder / HEAD_WEIGHTS))
+    return Scorer(model, base.folder, recipe.serve.max_tokens)
 
 
 def _all_spans(recipe: Recipe) -> dict[str, set[Span]]:

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.finetune import data
+from bench.finetune.estimate import measure
+from bench.finetune.resume import killed_search
 from bench.finetune.sides import take_turns, train
+from edgeloop.recipe import Recipe
 from edgeloop.recipe_finetune import LEARNING_RATES
 
-EPOCHS, BATCH_ROWS = 10, 16
-# Where a method wants more than its default, found on the validation rows alone.
+EPOCHS, BATCH_ROWS = 6, 16
+METHOD_EPOCHS = 3
 VARIANTS: dict[str, dict[str, Any]] = {
     "lora + DoRA": {"method": "lora", "lora": {"use_dora": True}},
     "lora + rsLoRA": {"method": "lora", "lora": {"use_rslora": True}},
@@ -75,16 +79,15 @@ def accuracy(setting: Setting) -> dict[str, Any]:
 
 
 def methods(setting: Setting) -> dict[str, Any]:
-    """Every method, trained for real on banking77, one seed."""
+    """Every method, trained for real on banking77 on one short schedule, one seed."""
     found: dict[str, Any] = {}
     wanted = {name: {"method": name} for name in LEARNING_RATES} | VARIANTS
+    epochs = 1 if setting.quick else METHOD_EPOCHS
     with tempfile.TemporaryDirectory() as scratch:
         folder = setting.banking(Path(scratch))
         for name, finetune in wanted.items():
-            recipe = data.recipe(
-                folder, "text-classification", {**finetune, "training": training(setting)}
-            )
-            found[name] = train(recipe)
+            chosen = {**finetune, "training": training(setting, num_train_epochs=epochs)}
+            found[name] = train(data.recipe(folder, "text-classification", chosen))
     return found
 
 
@@ -118,9 +121,54 @@ def speed(setting: Setting) -> dict[str, Any]:
     }
 
 
+def estimates(setting: Setting) -> dict[str, Any]:
+    """`edgeloop estimate` against what then happens, LoRA and full, one epoch."""
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = 1000 if setting.quick else 4000
+        folder = data.banking77(setting.data, Path(scratch), rows, 500)
+        chosen = {"method": "lora", "training": training(setting, num_train_epochs=1)}
+        document = data.recipe(folder, "text-classification", chosen)
+        recipe = Recipe.model_validate_json(json.dumps(document))
+        found = measure(recipe, say=_quietly)
+    return {
+        entry.method: {
+            "memory_error": entry.memory_error,
+            "time_error": entry.time_error,
+            "memory_bytes": entry.memory_bytes,
+            "seconds": entry.seconds,
+            "estimate_seconds": entry.estimate_seconds,
+        }
+        for entry in found
+    }
+
+
+def _quietly(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def search(setting: Setting) -> dict[str, Any]:
+    """A search over learning rate and rank, killed in its third trial."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = data.banking77(setting.data, Path(scratch), 1000, 500)
+        space = {
+            "training.learning_rate": {"low": 1e-4, "high": 5e-3, "log": True},
+            "lora.r": [4, 16],
+        }
+        chosen = {
+            "method": "lora",
+            "training": training(setting, num_train_epochs=2),
+            "search": {"n_trials": 4 if setting.quick else 6, "space": space},
+        }
+        path = Path(scratch) / "recipe.yaml"
+        path.write_text(json.dumps(data.recipe(folder, "text-classification", chosen)))
+        return killed_search(path, Path(scratch) / "home", finished_before_kill=2)
+
+
 PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "speed": speed,
     "accuracy": accuracy,
     "methods": methods,
     "tagging": tagging,
+    "estimates": estimates,
+    "search": search,
 }
