@@ -94,7 +94,7 @@ class Retention(Section):
     """
 
     files: tuple[Path, ...] = ()
-    max_drop: float = Field(0.02, gt=0.0, le=1.0)
+    max_drop: float = Field(0.05, gt=0.0, le=1.0)
     replay_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     distillation_weight: float = Field(0.0, ge=0.0, lt=1.0)
 

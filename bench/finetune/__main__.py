@@ -109,9 +109,12 @@ def _methods(found: dict[str, Any]) -> str:
         )
         for name, run in found.items()
     ]
-    epochs = next(iter(found.values()))["epochs"]
+    first = next(iter(found.values()))
     head = ("method", "test accuracy", "trained", "s", "peak RSS MB")
-    return f"## Every method, {epochs} epochs, one seed\n\n{table(head, rows)}"
+    return (
+        f"## Every method: {first['rows']} rows of banking77, {first['epochs']} epochs, one seed\n\n"
+        f"{table(head, rows)}"
+    )
 
 
 def _tagging(found: dict[str, Any]) -> str:
