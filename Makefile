@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
+# Test processes side by side, one thread each: threads that share a core wait for one another.
+JOBS ?= 2
 MODELS_OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: demo test check format venv clean
@@ -14,7 +16,7 @@ demo: $(READY)
 	$(MODELS_OFFLINE) $(BIN)/python examples/support_tickets/demo.py
 
 test: $(READY)
-	$(MODELS_OFFLINE) $(BIN)/python -m pytest
+	$(MODELS_OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

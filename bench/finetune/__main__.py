@@ -112,7 +112,8 @@ def _methods(found: dict[str, Any]) -> str:
     first = next(iter(found.values()))
     head = ("method", "test accuracy", "trained", "s", "peak RSS MB")
     return (
-        f"## Every method: {first['rows']} rows of banking77, {first['epochs']} epochs, one seed\n\n"
+        f"## Every method: {first['rows']} rows of banking77, {first['epochs']} epochs, one seed"
+        "\n\n"
         f"{table(head, rows)}"
     )
 
