@@ -18,6 +18,7 @@ from edgeloop.recipe_finetune import LEARNING_RATES
 
 EPOCHS, BATCH_ROWS = 6, 16
 METHOD_EPOCHS, METHOD_ROWS = 3, 3000
+SPEED_EPOCHS = 3
 VARIANTS: dict[str, dict[str, Any]] = {
     "lora + DoRA": {"method": "lora", "lora": {"use_dora": True}},
     "lora + rsLoRA": {"method": "lora", "lora": {"use_rslora": True}},
@@ -103,9 +104,9 @@ def tagging(setting: Setting) -> dict[str, Any]:
 
 def speed(setting: Setting) -> dict[str, Any]:
     """edgeloop and Trainer + PEFT in turns: same rows, batch size, epochs, learning rate, seed."""
-    epochs, rate = (1 if setting.quick else 3), LEARNING_RATES["lora"]
+    epochs, rate = (1 if setting.quick else SPEED_EPOCHS), LEARNING_RATES["lora"]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = setting.banking(Path(scratch))
+        folder = data.banking77(setting.data, Path(scratch), METHOD_ROWS, None)
         path = Path(scratch) / "recipe.json"
         wanted = training(setting, num_train_epochs=epochs, learning_rate=rate)
         recipe = data.recipe(folder, "text-classification", {"method": "lora", "training": wanted})

@@ -63,7 +63,7 @@ def _wait(side: "subprocess.Popen[str]", word: str) -> dict[str, Any] | None:
     for line in side.stdout:
         if line.strip() == word:
             return None
-        if line.startswith("{"):
+        if line.startswith('{"'):  # Trainer prints a dict of Python's of its own
             side.wait()
             document: dict[str, Any] = json.loads(line)
             return document
