@@ -30,7 +30,8 @@ class QloraMethod(LoraMethod):
         quantisation = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_compute_dtype=torch.float32,
-            **settings.qlora.model_dump(),
+            bnb_4bit_quant_type=settings.qlora.bnb_4bit_quant_type,
+            bnb_4bit_use_double_quant=settings.qlora.bnb_4bit_use_double_quant,
         )
         encoder = load_encoder(
             folder,

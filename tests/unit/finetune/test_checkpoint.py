@@ -70,7 +70,7 @@ def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         model, trained = arena(0)
         step(model, trained)
-        write_checkpoint(tmp_path / name, checkpoint(trained, trained.data))
+        write_checkpoint(tmp_path / name, checkpoint(trained, trained.data.clone()))
     assert (tmp_path / "one" / CHECKPOINT).read_bytes() == (
         tmp_path / "two" / CHECKPOINT
     ).read_bytes()
@@ -86,7 +86,7 @@ def test_a_torn_checkpoint_is_not_taken(
 ) -> None:
     model, trained = arena(0)
     step(model, trained)
-    write_checkpoint(tmp_path, checkpoint(trained, trained.data))
+    write_checkpoint(tmp_path, checkpoint(trained, trained.data.clone()))
     path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:kept_bytes])
     assert read_checkpoint(tmp_path) is None
