@@ -144,11 +144,10 @@ class Training:
         return self._judge(number, self._loss / len(rows))
 
     def _begin(self, number: int) -> None:
-        """The random state of the epoch, or the one to go on from."""
+        """The random state of the epoch; in the middle of one, that of the step to go on from."""
         self._compute.begin_epoch(self._settings.training.seed * SEED_STRIDE + number)
-        if self._random:
+        if self._steps > 0:
             self._compute.set_random_state(self._random)
-            self._random = {}
 
     def _step(self, batch: Batch, rate: float, where: str) -> float:
         """One update; returns the batch's mean loss."""

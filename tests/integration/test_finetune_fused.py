@@ -44,6 +44,11 @@ def loss(model: Classifier) -> torch.Tensor:
     return result
 
 
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """As a share of what was expected."""
+    return float((found - expected).norm() / expected.norm())
+
+
 def test_answers_and_gradients_are_pefts(tiny_bert: Path) -> None:
     finetune = settings()
     theirs, mine = make(tiny_bert, finetune), make(tiny_bert, finetune)
@@ -61,7 +66,8 @@ def test_answers_and_gradients_are_pefts(tiny_bert: Path) -> None:
     for name, parameter in trainable(theirs).items():
         gradient = mine.get_parameter(name).grad
         assert gradient is not None
-        torch.testing.assert_close(gradient, parameter.grad, atol=1e-4, rtol=1e-4)
+        assert parameter.grad is not None
+        assert distance(gradient, parameter.grad) < 1e-4, name
 
 
 def test_bf16_is_close_to_fp32(tiny_bert: Path) -> None:
@@ -72,8 +78,7 @@ def test_bf16_is_close_to_fp32(tiny_bert: Path) -> None:
         compute = Compute(model, Arena(model, 1e-3, 0.0), finetune)
         with torch.inference_mode(), compute.passes(training=False):
             answers.append(model(IDS, MASK))
-    torch.testing.assert_close(answers[0], answers[1], atol=0.2, rtol=0.05)
-    assert not torch.equal(answers[0], answers[1])
+    assert 0.0 < distance(answers[1], answers[0]) < 0.1
 
 
 def test_an_evaluation_drops_nothing(tiny_bert: Path) -> None:

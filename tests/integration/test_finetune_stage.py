@@ -158,7 +158,7 @@ def test_bad_rows_leave_no_dataset(tiny_bert: Path, tmp_path: Path) -> None:
 def test_the_adapter_learns(outcome: Outcome) -> None:
     best = outcome.adapter.epochs[outcome.adapter.best_epoch - 1]
     assert best.validation_metric > 0.6  # a guess is right in 0.36
-    assert best.validation_loss == min(e.validation_loss for e in outcome.adapter.epochs)
+    assert best.validation_metric == max(e.validation_metric for e in outcome.adapter.epochs)
 
 
 def test_the_adapter_folder_holds_the_adapter_and_no_checkpoint(outcome: Outcome) -> None:
@@ -171,7 +171,8 @@ def test_the_adapter_folder_holds_the_adapter_and_no_checkpoint(outcome: Outcome
 def test_the_best_epoch_is_what_is_kept(outcome: Outcome, tiny_bert: Path) -> None:
     figures = evaluate(adapted_model(outcome, tiny_bert), validation_rows(outcome, tiny_bert))
     best = outcome.adapter.epochs[outcome.adapter.best_epoch - 1]
-    assert figures.loss == pytest.approx(best.validation_loss, abs=1e-6)
+    # Where the processor has bf16 the validation rows were answered in it.
+    assert figures.loss == pytest.approx(best.validation_loss, abs=5e-3)
 
 
 def test_progress_is_told_after_every_epoch(outcome: Outcome) -> None:
@@ -338,7 +339,8 @@ def test_the_merged_model_answers_as_well_as_the_best_epoch(outcome: Outcome) ->
     figures = evaluate(merged_model(outcome), rows)
     best = outcome.adapter.epochs[outcome.adapter.best_epoch - 1]
     assert figures.metric == best.validation_metric
-    assert figures.loss == pytest.approx(best.validation_loss, abs=1e-5)
+    # Where the processor has bf16 the validation rows were answered in it; the merged model is fp32.
+    assert figures.loss == pytest.approx(best.validation_loss, abs=5e-3)
 
 
 @pytest.mark.parametrize("kind", [{}, {"use_dora": True}, {"use_rslora": True, "r": 8}])
