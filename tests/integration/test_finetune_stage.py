@@ -339,7 +339,7 @@ def test_the_merged_model_answers_as_well_as_the_best_epoch(outcome: Outcome) ->
     figures = evaluate(merged_model(outcome), rows)
     best = outcome.adapter.epochs[outcome.adapter.best_epoch - 1]
     assert figures.metric == best.validation_metric
-    # Where the processor has bf16 the validation rows were answered in it; the merged model is fp32.
+    # Where the processor has bf16 the validation rows were answered in it, the merge is fp32.
     assert figures.loss == pytest.approx(best.validation_loss, abs=5e-3)
 
 
