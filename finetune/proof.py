@@ -39,15 +39,14 @@ def prove(
 
 
 def answers(model: torch.nn.Module, rows: Encoded) -> list[torch.Tensor]:
-    """The model's output per batch; a tagger's at padding is 0."""
+    """The model's output per batch: (rows, ...), of a tagger (real tokens, tags)."""
     model.eval()
     outputs = []
     with torch.inference_mode():
         for batch in in_order(rows):
             output = batch.output(model)
-            if output.ndim == 3:
-                output = output * batch.attention_mask.unsqueeze(-1)
-            outputs.append(output)
+            is_tagger = output.ndim == 3
+            outputs.append(output[batch.attention_mask == 1] if is_tagger else output)
     return outputs
 
 

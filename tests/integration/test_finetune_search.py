@@ -168,9 +168,10 @@ def test_an_interrupted_search_goes_on(tiny_bert: Path, tmp_path: Path) -> None:
 
 
 def test_a_trial_worse_than_the_median_is_pruned(tiny_bert: Path, tmp_path: Path) -> None:
-    space = {"training.learning_rate": [2e-2, 2.1e-2, 1e-9, 1e-8]}
+    # One bad setting among good ones: the median is good, and chance finds the bad one in time.
+    space = {"training.learning_rate": [2e-2, 2.1e-2, 1e-9], "lora.lora_alpha": [8, 16, 32]}
     training = {"learning_rate": 2e-2, "num_train_epochs": 3, "early_stopping_patience": 3}
-    recipe = make_recipe(tiny_bert, tmp_path, training, n_trials=10, space=space)
+    recipe = make_recipe(tiny_bert, tmp_path, training, n_trials=16, space=space)
     record = find(recipe, tmp_path / "run")
     pruned = [trial for trial in record.trials if trial.state == "pruned"]
     assert pruned
