@@ -11,7 +11,6 @@ are the names of the block's layers; adapter_config.json lists them.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -74,13 +73,8 @@ class WithUp(torch.nn.Module):  # type: ignore[misc]
         return answer
 
 
-class AdapterMethod:
+class AdapterMethod(method.OnStoredBase):
     """A bottleneck beside every feed-forward block."""
-
-    unmergeable: str | None = None
-
-    def load_base(self, folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
-        return method.load_base(folder, config, settings)
 
     def attach(self, model: TaskModel, settings: Finetune, base_name: str) -> None:
         method.train_only_head(model)
@@ -105,11 +99,6 @@ class AdapterMethod:
         method.account(bottleneck_shapes(settings, hidden_size(model.encoder.config)), tensors)
         _insert(model, settings)
         model.encoder.load_state_dict(tensors, strict=False)
-
-    def merge_bases(
-        self, folder: Path, config: Any, settings: Finetune
-    ) -> dict[str, PreTrainedModel]:
-        return method.merge_bases(folder, config, settings)
 
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         settings, tensors = read_bottlenecks(folder)

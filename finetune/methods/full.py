@@ -1,7 +1,6 @@
 """Full fine-tuning: every weight of the encoder; saved as a plain Hugging Face folder."""
 
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -13,13 +12,8 @@ from finetune.model import TaskModel
 WEIGHTS = "model.safetensors"
 
 
-class FullMethod:
+class FullMethod(method.OnStoredBase):
     """Everything is trained; there is nothing to merge but the new weights themselves."""
-
-    unmergeable: str | None = None
-
-    def load_base(self, folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
-        return method.load_base(folder, config, settings)
 
     def attach(self, model: TaskModel, settings: Finetune, base_name: str) -> None:
         model.encoder.requires_grad_(True)
@@ -31,11 +25,6 @@ class FullMethod:
     def restore(self, model: TaskModel, folder: Path) -> None:
         model.encoder.load_state_dict(method.read_tensors(folder / WEIGHTS))
 
-    def merge_bases(
-        self, folder: Path, config: Any, settings: Finetune
-    ) -> dict[str, PreTrainedModel]:
-        return method.merge_bases(folder, config, settings)
-
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         state = base.state_dict()
         trained = method.read_tensors(folder / WEIGHTS)
@@ -44,13 +33,8 @@ class FullMethod:
         return Merged(tensors, len(trained), len(trained), 0)
 
 
-class HeadMethod:
+class HeadMethod(method.OnStoredBase):
     """Feature extraction: the encoder stays as it is, only the head is trained."""
-
-    unmergeable: str | None = None
-
-    def load_base(self, folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
-        return method.load_base(folder, config, settings)
 
     def attach(self, model: TaskModel, settings: Finetune, base_name: str) -> None:
         method.train_only_head(model)
@@ -60,11 +44,6 @@ class HeadMethod:
 
     def restore(self, model: TaskModel, folder: Path) -> None:
         """Nothing was changed."""
-
-    def merge_bases(
-        self, folder: Path, config: Any, settings: Finetune
-    ) -> dict[str, PreTrainedModel]:
-        return method.merge_bases(folder, config, settings)
 
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         state = dict(base.state_dict())

@@ -3,10 +3,9 @@ and saves it, the merge is ours.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import IA3Config, TaskType, get_peft_model
+from peft import IA3Config, TaskType
 from pydantic import BaseModel, ConfigDict, ValidationError
 from transformers import PreTrainedModel
 
@@ -30,13 +29,8 @@ class Ia3Settings(BaseModel):
     feedforward_modules: tuple[str, ...]
 
 
-class Ia3Method:
+class Ia3Method(method.PeftMethod):
     """Factors on keys, values and what enters a feed-forward block's second layer."""
-
-    unmergeable: str | None = None
-
-    def load_base(self, folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
-        return method.load_base(folder, config, settings)
 
     def attach(self, model: TaskModel, settings: Finetune, base_name: str) -> None:
         attention = list(key_value_targets(model.encoder, "ia3"))
@@ -49,22 +43,7 @@ class Ia3Method:
                 feedforward_modules=seconds,
             )
 
-        # PEFT shortens the names in the config that it is given (finetune.methods.lora).
-        as_asked = config()
-        as_asked.base_model_name_or_path = base_name
-        model.encoder = get_peft_model(model.encoder, config())
-        model.encoder.edgeloop_config = as_asked
-
-    def save(self, model: TaskModel, folder: Path) -> None:
-        method.save_peft(model, model.encoder.edgeloop_config, folder)
-
-    def restore(self, model: TaskModel, folder: Path) -> None:
-        method.restore_peft(model, folder)
-
-    def merge_bases(
-        self, folder: Path, config: Any, settings: Finetune
-    ) -> dict[str, PreTrainedModel]:
-        return method.merge_bases(folder, config, settings)
+        self.wrap(model, config, base_name)
 
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         settings, tensors = read_ia3(folder)

@@ -4,10 +4,9 @@ and saves it, the merge is ours: every tensor is accounted for, summed in fp32 a
 
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
+from peft import LoraConfig, TaskType
 from pydantic import BaseModel, ConfigDict, ValidationError
 from transformers import PreTrainedModel
 
@@ -39,13 +38,8 @@ class LoraSettings(BaseModel):
         return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
 
 
-class LoraMethod:
+class LoraMethod(method.PeftMethod):
     """Low-rank matrices on the encoder's linear layers."""
-
-    unmergeable: str | None = None
-
-    def load_base(self, folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
-        return method.load_base(folder, config, settings)
 
     def attach(self, model: TaskModel, settings: Finetune, base_name: str) -> None:
         lora = settings.lora
@@ -63,23 +57,7 @@ class LoraMethod:
                 use_rslora=lora.use_rslora,
             )
 
-        # PEFT shortens the names in the config that it is given, and warns where the base's name is
-        # not the folder that it was loaded from.
-        as_asked = config()
-        as_asked.base_model_name_or_path = base_name
-        model.encoder = get_peft_model(model.encoder, config())
-        model.encoder.edgeloop_config = as_asked
-
-    def save(self, model: TaskModel, folder: Path) -> None:
-        method.save_peft(model, model.encoder.edgeloop_config, folder)
-
-    def restore(self, model: TaskModel, folder: Path) -> None:
-        method.restore_peft(model, folder)
-
-    def merge_bases(
-        self, folder: Path, config: Any, settings: Finetune
-    ) -> dict[str, PreTrainedModel]:
-        return method.merge_bases(folder, config, settings)
+        self.wrap(model, config, base_name)
 
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         settings, tensors = read_adapter(folder)

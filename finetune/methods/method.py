@@ -1,13 +1,13 @@
 """What a method of adapting an encoder must be able to do, and what several of them share."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import PreTrainedModel
@@ -79,15 +79,42 @@ class Method(Protocol):
         ...
 
 
-def load_base(folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
-    """The base in fp32: what all methods but qlora train on."""
-    return load_encoder(folder, config, torch.float32)
+class OnStoredBase:
+    """What all methods but qlora do with the base: train on it in fp32, merge into it as stored."""
+
+    unmergeable: str | None = None
+
+    def load_base(self, folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
+        """See Method."""
+        return load_encoder(folder, config, torch.float32)
+
+    def merge_bases(
+        self, folder: Path, config: Any, settings: Finetune
+    ) -> dict[str, PreTrainedModel]:
+        """See Method."""
+        base = load_encoder(folder, config, "auto")
+        return {f"the {str(base.dtype).removeprefix('torch.')} base": base}
 
 
-def merge_bases(folder: Path, config: Any, settings: Finetune) -> dict[str, PreTrainedModel]:
-    """The base as it is stored: the only one for all methods but qlora."""
-    base = load_encoder(folder, config, "auto")
-    return {f"the {str(base.dtype).removeprefix('torch.')} base": base}
+class PeftMethod(OnStoredBase):
+    """A method whose modules and files are PEFT's."""
+
+    def wrap(self, model: TaskModel, make_config: Callable[[], PeftConfig], base_name: str) -> None:
+        """Put PEFT's modules on the encoder. PEFT shortens the names in the config that it is
+        given, and warns where the base's name is not the folder that it was loaded from: it gets
+        one of its own, and the one to be saved is kept as it was asked for."""
+        as_asked = make_config()
+        as_asked.base_model_name_or_path = base_name
+        model.encoder = get_peft_model(model.encoder, make_config())
+        model.encoder.edgeloop_config = as_asked
+
+    def save(self, model: TaskModel, folder: Path) -> None:
+        """See Method."""
+        save_peft(model, model.encoder.edgeloop_config, folder)
+
+    def restore(self, model: TaskModel, folder: Path) -> None:
+        """See Method."""
+        restore_peft(model, folder)
 
 
 def train_only_head(model: TaskModel) -> None:

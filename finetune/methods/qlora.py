@@ -13,7 +13,6 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from edgeloop.recipe import Finetune
 from finetune.encoder import load_encoder
-from finetune.methods import method
 from finetune.methods.lora import LoraMethod
 
 
@@ -51,7 +50,7 @@ class QloraMethod(LoraMethod):
         self, folder: Path, config: Any, settings: Finetune
     ) -> dict[str, PreTrainedModel]:
         """The rounded weights written out, then the base as it is stored."""
-        stored = method.merge_bases(folder, config, settings)
+        stored = super().merge_bases(folder, config, settings)
         rounded = load_encoder(folder, config, "auto")
         # A copy: what is written must not ask for 4 bits in its config.json.
         weights = _dequantised(self.load_base(folder, deepcopy(config), settings))

@@ -1,7 +1,6 @@
 """What prompt and prefix tuning share: one matrix of learned virtual tokens, in PEFT's format."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PromptLearningConfig
@@ -26,13 +25,8 @@ class WithVirtualTokens(torch.nn.Module):  # type: ignore[misc]
         self.prompt_embeddings = torch.nn.Parameter(embeddings)
 
 
-class VirtualTokensMethod:
+class VirtualTokensMethod(method.OnStoredBase):
     """Saving, restoring, refusing to merge; a subclass says what is learned and where it goes."""
-
-    unmergeable: str | None = None
-
-    def load_base(self, folder: Path, config: Any, settings: Finetune) -> PreTrainedModel:
-        return method.load_base(folder, config, settings)
 
     def initial(self, encoder: torch.nn.Module, settings: Finetune) -> torch.Tensor:
         """The matrix before training, (num_virtual_tokens, its width)."""
@@ -70,11 +64,6 @@ class VirtualTokensMethod:
     def width(self, encoder: torch.nn.Module) -> int:
         """Numbers per virtual token."""
         raise NotImplementedError
-
-    def merge_bases(
-        self, folder: Path, config: Any, settings: Finetune
-    ) -> dict[str, PreTrainedModel]:
-        return method.merge_bases(folder, config, settings)
 
     def merge(self, base: PreTrainedModel, folder: Path) -> Merged:
         raise MergeError(f"{folder}: {self.unmergeable}")

@@ -8,14 +8,10 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgeloop.errors import DatasetError
 from edgeloop.recipe import Columns, Data, TaskName
 from edgeloop.rows import Row, Span
-from edgeloop.rows import read_rows as read_split
-from edgeloop.rows import write_rows as write_split
 from finetune.data import (
     MAX_CELL_BYTES,
     MAX_PROBLEMS_SHOWN,
@@ -399,26 +395,3 @@ def test_labelled_rows_of_several_labels(tmp_path: Path) -> None:
     path = jsonl(tmp_path, {"id": "1", "text": "a", "label": ["y", "x"]})
     [row] = read_labelled(path, Columns(), SEVERAL)
     assert (row.id, row.text, row.label) == ("1", "a", "x|y")
-
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
-ROWS = st.builds(
-    Row,
-    id=TEXT,
-    text=TEXT,
-    labels=st.lists(TEXT, max_size=3).map(tuple),
-    text_pair=st.none() | TEXT,
-    spans=st.lists(st.builds(Span, st.integers(), st.integers(), TEXT), max_size=2).map(tuple),
-    negatives=st.lists(TEXT, max_size=2).map(tuple),
-    slices=st.dictionaries(TEXT, TEXT, max_size=2).map(lambda found: tuple(sorted(found.items()))),
-)
-
-
-@given(rows=st.lists(ROWS, max_size=5))
-def test_a_split_is_read_back_as_it_was_written(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Row]
-) -> None:
-    folder = tmp_path_factory.mktemp("split")
-    write_split(folder / "train.jsonl", rows)
-    assert read_split(folder, "train") == rows
-    assert len((folder / "train.jsonl").read_text(encoding="utf-8").splitlines()) == len(rows)
