@@ -1,5 +1,5 @@
 """The rows that candidates are judged on, test and reference rows, which no training saw; and the
-training rows that a quantizer calibrates on."""
+training rows that candidates are made from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,6 @@ def read_gate_rows(dataset: Path) -> GateRows:
     return GateRows(tuple(rows.values()), np.array([row_id in test for row_id in rows]))
 
 
-def read_calibration_inputs(dataset: Path, task: Task, most: int) -> list[TextInput]:
-    """At most `most` of what the model reads of the training rows, spread evenly over them."""
-    inputs = task.inputs(read_rows(dataset, "train"))
-    chosen = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).round()
-    return [inputs[int(i)] for i in chosen]
+def read_training_inputs(dataset: Path, task: Task) -> list[TextInput]:
+    """What the model reads of the training rows: all that the making of a candidate may look at."""
+    return task.inputs(read_rows(dataset, "train"))

@@ -13,13 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from compress.budget import choose, limits, misses
-from compress.candidates import CANDIDATES, Source
+from compress.candidates import CANDIDATES
 from compress.evaluate import Evaluation, Texts, evaluate
 from compress.export import export_merged
 from compress.machine import describe_machine
 from compress.merged import load_merged
 from compress.parity import Expected, check_parity
-from compress.rows import GateRows, read_calibration_inputs, read_gate_rows
+from compress.rows import GateRows, read_gate_rows, read_training_inputs
+from compress.source import Source
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import ExportError
 from edgeloop.recipe import Recipe
@@ -32,7 +33,6 @@ from edgeloop.tasks import TASKS
 
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers")
 PROGRESS_EVERY_ROWS = 200
-CALIBRATION_ROWS = 128
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Job:
     inputs_digest: str
     rows: GateRows
     texts: list[TextInput]
-    calibration: list[TextInput]
+    training: list[TextInput]
     progress: Progress
 
 
@@ -98,7 +98,7 @@ def run(
                 inputs_digest=inputs_digest,
                 rows=rows,
                 texts=task.inputs(rows.rows),
-                calibration=read_calibration_inputs(data, task, CALIBRATION_ROWS),
+                training=read_training_inputs(data, task),
                 progress=progress,
             )
             candidates = _candidates(job)
@@ -155,8 +155,8 @@ def _export(job: Job) -> Exported:
         f"exported by {exporter}: largest difference {parity.max_abs_difference:.1e} on "
         f"{parity.rows} texts"
     )
-    calibration = [merged.encode(text, max_tokens) for text in job.calibration]
-    return Exported(Source(model, calibration), exporter, parity, reference)
+    source = Source(model, job.merged_folder / TOKENIZER, job.training, max_tokens)
+    return Exported(source, exporter, parity, reference)
 
 
 def _report_rows(job: Job, done: int) -> None:
@@ -172,9 +172,8 @@ def _build(job: Job, exported: Exported) -> tuple[dict[str, Path], dict[str, str
     for kind in CANDIDATES if wanted == "auto" else dict.fromkeys(wanted):
         folder = job.folder / kind
         folder.mkdir()
-        shutil.copyfile(job.merged_folder / TOKENIZER, folder / TOKENIZER)
         try:
-            CANDIDATES[kind](exported.source, folder / MODEL)
+            CANDIDATES[kind](exported.source, folder)
         except Exception as problem:  # one graph that a quantizer stumbles on must not stop others
             logger.warning("candidate=%s cannot be built", kind, exc_info=True)
             failures[kind] = f"{type(problem).__name__}: {problem}"

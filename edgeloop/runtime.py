@@ -78,6 +78,18 @@ def split_rows(encoded: Encoded, output: Output) -> list[RowOutput]:
     ]
 
 
+def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+    """A tokenizer.json that cuts at max_tokens and pads a batch to its longest row.
+
+    Raises what the tokenizers library raises, which has no type of its own for it.
+    """
+    tokenizer = Tokenizer.from_file(str(path))
+    padding = tokenizer.padding
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_padding(pad_id=int(padding["pad_id"]) if padding else 0)
+    return tokenizer
+
+
 class OnnxModel:
     """An ONNX Runtime session with its tokenizer. Thread-safe: ONNX Runtime's run() is."""
 
@@ -97,11 +109,9 @@ class OnnxModel:
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=SLOWER_FUSIONS,
             )
-            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+            self._tokenizer = load_tokenizer(tokenizer, max_tokens)
         except Exception as problem:  # both libraries raise their own, unexported types
             raise EngineError(f"{model} with {tokenizer}: does not load ({problem})") from problem
-        self._tokenizer.enable_truncation(max_tokens)
-        self._tokenizer.enable_padding(pad_id=self._pad_id())
         self._inputs = {node.name for node in self._session.get_inputs()}
         if not NEEDED_INPUTS <= self._inputs <= KNOWN_INPUTS:
             raise EngineError(f"{model}: wants {sorted(self._inputs)}, not {sorted(KNOWN_INPUTS)}")
@@ -109,10 +119,6 @@ class OnnxModel:
         if EMBEDDING not in names or not names <= set(OUTPUTS):
             raise EngineError(f"{model}: has the outputs {sorted(names)}, needs {OUTPUTS}")
         self._outputs = [name for name in OUTPUTS if name in names]
-
-    def _pad_id(self) -> int:
-        padding = self._tokenizer.padding
-        return int(padding["pad_id"]) if padding else 0
 
     def encode(self, texts: Sequence[TextInput]) -> Encoded:
         """Tokenize texts or pairs of texts; what is longer than max_tokens is cut at the end of the

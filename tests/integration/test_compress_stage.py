@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import compress.stage
-from compress.candidates import CANDIDATES, Source
+from compress.candidates import CANDIDATES
+from compress.source import Source
+from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import ExportError
 from edgeloop.recipe import Recipe
 from edgeloop.records import Candidate, Certificate
@@ -146,8 +148,8 @@ def test_an_infeasible_budget_is_a_result_with_every_miss(fresh: MergedRun) -> N
 def test_a_candidate_that_cannot_be_built_is_told_and_the_others_go_on(
     fresh: MergedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(source: Source, target: Path) -> None:
-        target.write_bytes(source.model.read_bytes()[:100])
+    def fail(source: Source, folder: Path) -> None:
+        (folder / MODEL).write_bytes(source.model.read_bytes()[:100])
         raise RuntimeError("no scale for this tensor")
 
     monkeypatch.setitem(CANDIDATES, "onnx-int8", fail)
@@ -161,8 +163,9 @@ def test_a_candidate_that_cannot_be_built_is_told_and_the_others_go_on(
 def test_where_no_candidate_answers_it_is_an_error_with_every_reason(
     fresh: MergedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_garbage(source: Source, target: Path) -> None:
-        target.write_bytes(b"not a model")
+    def write_garbage(source: Source, folder: Path) -> None:
+        (folder / MODEL).write_bytes(b"not a model")
+        shutil.copyfile(source.tokenizer, folder / TOKENIZER)
 
     monkeypatch.setitem(CANDIDATES, "onnx-fp32", write_garbage)
     with pytest.raises(ExportError, match=r"no candidate could be built .*onnx-fp32.*not load"):

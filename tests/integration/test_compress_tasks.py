@@ -18,11 +18,11 @@ from transformers import (
 )
 
 import compress.stage
-from compress.candidates import Source
 from compress.export import _torchscript, export_merged
 from compress.merged import Merged, load_merged, quiet
 from compress.parity import TOLERANCE, Expected, check_parity
 from compress.rows import read_gate_rows
+from compress.source import Source
 from edgeloop.errors import ExportError
 from edgeloop.recipe import TaskName
 from edgeloop.rows import TextInput
@@ -175,7 +175,7 @@ def test_a_tokenizer_with_other_token_types_is_found(
 def test_calibration_feeds_carry_the_token_types_of_pairs(folders: dict[TaskName, Path]) -> None:
     folder = folders["text-classification"]
     merged = load(folder, "text-classification")
-    source = Source(folder / "model.onnx", [merged.encode(text, MAX_TOKENS) for text in PAIRS])
+    source = Source(folder / "model.onnx", folder / "tokenizer.json", PAIRS, MAX_TOKENS)
     feeds = source.feeds(onnx.load(folder / "model.onnx"))
     assert [set(feed) for feed in feeds] == [set(merged.inputs)] * 2
     assert all(feed["token_type_ids"].max() == 1 for feed in feeds)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.rows import read_calibration_inputs, read_gate_rows
+from compress.rows import read_gate_rows, read_training_inputs
 from edgeloop.errors import ExportError
 from edgeloop.rows import Row, write_rows
 from edgeloop.tasks import TASKS
@@ -39,17 +39,10 @@ def test_no_test_row_is_an_error(tmp_path: Path) -> None:
         read_gate_rows(tmp_path)
 
 
-def test_calibration_inputs_are_spread_over_the_training_rows(tmp_path: Path) -> None:
-    write(tmp_path, "train", [(str(i), f"text {i}", "a") for i in range(101)])
-    task = TASKS["text-classification"]
-    assert read_calibration_inputs(tmp_path, task, 3) == ["text 0", "text 50", "text 100"]
-    assert len(read_calibration_inputs(tmp_path, task, 500)) == 101
-
-
-def test_calibration_inputs_are_what_the_model_reads_of_the_rows(tmp_path: Path) -> None:
+def test_training_inputs_are_what_the_model_reads_of_the_rows(tmp_path: Path) -> None:
     rows = [Row(str(i), f"text {i}", text_pair=f"other {i}") for i in range(3)]
     write_rows(tmp_path / "train.jsonl", rows)
-    pairs = read_calibration_inputs(tmp_path, TASKS["text-classification"], 9)
+    pairs = read_training_inputs(tmp_path, TASKS["text-classification"])
     assert pairs == [(f"text {i}", f"other {i}") for i in range(3)]
-    both = read_calibration_inputs(tmp_path, TASKS["text-embedding"], 2)
-    assert both == ["text 0", "other 2"]
+    both = read_training_inputs(tmp_path, TASKS["text-embedding"])
+    assert both == ["text 0", "text 1", "text 2", "other 0", "other 1", "other 2"]
