@@ -3,30 +3,42 @@
 Pure functions over records. MB are 1,000,000 bytes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from edgeloop.recipe import Budget
-from edgeloop.records import Candidate, Measurement, PairedDrop
+from edgeloop.records import Measurement, PairedDrop
 from edgeloop.statistics import quantile_rows_needed, rows_needed
 
 BYTES_PER_MB = 1_000_000
+# Where no bound exists at all, there is no distance to the limit: further than any that is measured.
+UNBOUNDED = 1e6
 
-Check = Callable[[Measurement, PairedDrop, float, float], str | None]
+
+@dataclass(frozen=True)
+class Miss:
+    """A limit that is not shown to be kept: in words with the numbers, and by how much of the limit
+    the figure exceeds it (0.1: by a tenth)."""
+
+    text: str
+    excess_ratio: float
 
 
-def misses(measurement: Measurement, accuracy: PairedDrop, budget: Budget) -> tuple[str, ...]:
-    """What keeps a candidate from the budget, in words with the numbers; () where it meets it.
+@dataclass(frozen=True)
+class Figures:
+    """What was found out about a candidate, with the confidence that its bounds hold at."""
 
-    Raises ValueError where the figures were taken at another confidence than the budget's.
-    """
-    if accuracy.confidence != budget.confidence:
-        raise ValueError(f"figures at {accuracy.confidence}, budget at {budget.confidence}")
-    found = []
-    for key, limit in limits(budget).items():
-        miss = CHECKS[key](measurement, accuracy, limit, budget.confidence)
-        if miss is not None:
-            found.append(f"{key} {miss}")
-    return tuple(found)
+    measurement: Measurement
+    accuracy: PairedDrop
+
+
+Check = Callable[[Figures, float], Miss | None]
+
+
+def misses(figures: Figures, budget: Budget) -> tuple[Miss, ...]:
+    """What keeps a candidate from the budget; () where it is shown to meet it."""
+    found = (CHECKS[key](figures, limit) for key, limit in limits(budget).items())
+    return tuple(miss for miss in found if miss is not None)
 
 
 def limits(budget: Budget) -> dict[str, float]:
@@ -38,50 +50,62 @@ def limits(budget: Budget) -> dict[str, float]:
     }
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The smallest candidate that misses nothing; None where every one misses something."""
-    met = [candidate for candidate in candidates if not candidate.misses]
-    return min(met, key=lambda candidate: candidate.measurement.size_bytes, default=None)
+def excess_ratio(missed: tuple[Miss, ...]) -> float:
+    """How far from the budget: the sum over what is missed; 0 where nothing is."""
+    return sum(miss.excess_ratio for miss in missed)
 
 
-def _latency(measured: Measurement, _: PairedDrop, limit: float, confidence: float) -> str | None:
+def _latency(figures: Figures, limit: float) -> Miss | None:
+    measured, confidence = figures.measurement, figures.accuracy.confidence
     needed = quantile_rows_needed(0.95, confidence)
     if measured.rows < needed:
-        return (
-            f"cannot be bounded at {100 * confidence:g}% with {measured.rows} texts, {needed} are "
-            "needed; add test or reference rows"
+        return Miss(
+            f"latency_p95_ms cannot be bounded at {_percent(confidence)} with {measured.rows} "
+            f"texts, {needed} are needed; add test or reference rows",
+            UNBOUNDED,
         )
     bound = measured.latency_p95_ms
     if bound.high <= limit:
         return None
-    found = f"{bound.high:.2f} ({100 * confidence:g}% upper bound; measured {bound.value:.2f})"
-    return f"{found} > {limit:g}"
+    found = f"{bound.high:.2f} ({_percent(confidence)} upper bound; measured {bound.value:.2f})"
+    return Miss(f"latency_p95_ms {found} > {limit:g}", bound.high / limit - 1.0)
 
 
-def _size(measured: Measurement, _: PairedDrop, limit: float, __: float) -> str | None:
-    size_mb = measured.size_bytes / BYTES_PER_MB
-    return None if size_mb <= limit else f"{size_mb:.2f} > {limit:g}"
+def _size(figures: Figures, limit: float) -> Miss | None:
+    size_mb = figures.measurement.size_bytes / BYTES_PER_MB
+    if size_mb <= limit:
+        return None
+    return Miss(f"size_mb {size_mb:.2f} > {limit:g}", size_mb / limit - 1.0)
 
 
-def _memory(measured: Measurement, _: PairedDrop, limit: float, __: float) -> str | None:
-    rss_mb = measured.rss_bytes / BYTES_PER_MB
-    return None if rss_mb <= limit else f"{rss_mb:.1f} > {limit:g}"
+def _memory(figures: Figures, limit: float) -> Miss | None:
+    rss_mb = figures.measurement.rss_bytes / BYTES_PER_MB
+    if rss_mb <= limit:
+        return None
+    return Miss(f"rss_mb {rss_mb:.1f} > {limit:g}", rss_mb / limit - 1.0)
 
 
-def _drop(_: Measurement, accuracy: PairedDrop, limit: float, confidence: float) -> str | None:
-    if accuracy.upper_bound_ratio <= limit:
+def _drop(figures: Figures, limit: float) -> Miss | None:
+    accuracy = figures.accuracy
+    bound, confidence = accuracy.upper_bound_ratio, accuracy.confidence
+    if bound <= limit:
         return None
     said = (
-        f"{accuracy.upper_bound_ratio:.4f} ({100 * confidence:g}% upper bound; measured "
+        f"max_accuracy_drop {bound:.4f} ({_percent(confidence)} upper bound; measured "
         f"{accuracy.drop_ratio:.4f}: lost {accuracy.lost}, gained {accuracy.gained} of "
         f"{accuracy.rows} rows) > {limit:g}"
     )
     margin = limit - max(accuracy.drop_ratio, 0.0)
-    if margin <= 0.0:
-        return said
-    discordant_ratio = (accuracy.lost + accuracy.gained) / accuracy.rows
-    needed = max(rows_needed(discordant_ratio, min(margin, 0.999), confidence), accuracy.rows + 1)
-    return f"{said}; at this rate of changed answers about {needed} rows could show it"
+    if margin > 0.0:
+        discordant_ratio = (accuracy.lost + accuracy.gained) / accuracy.rows
+        needed = rows_needed(discordant_ratio, min(margin, 0.999), confidence)
+        needed = max(needed, accuracy.rows + 1)
+        said += f"; at this rate of changed answers about {needed} rows could show it"
+    return Miss(said, bound / limit - 1.0)
+
+
+def _percent(confidence: float) -> str:
+    return f"{100 * confidence:.4g}%"
 
 
 CHECKS: dict[str, Check] = {

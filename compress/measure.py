@@ -3,13 +3,12 @@
     python -m compress.measure --folder CANDIDATE --texts texts.json --max-tokens N
                                --started MONOTONIC_NANOSECONDS --out answers.npz
 
-A text is a string, a pair a list of two. Writes the answers (compress.answers), latency_ms (rows,),
+Writes the answers (compress.answers), latency_ms (rows,),
 cold_start_seconds and rss_bytes. Never imports torch: what it measures must be what an edge box
 runs.
 """
 
 import argparse
-import json
 import resource
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.answers import pack
+from compress.texts import read_texts
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.rows import TextInput
 from edgeloop.runtime import OnnxModel, RowOutput, split_rows
@@ -53,12 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("--max-tokens", "--started"):
         parser.add_argument(name, type=int, required=True)
     return parser
-
-
-def read_texts(path: Path) -> list[TextInput]:
-    """The texts and pairs of a file that compress.evaluate wrote."""
-    asked: list[str | list[str]] = json.loads(path.read_text(encoding="utf-8"))
-    return [text if isinstance(text, str) else (text[0], text[1]) for text in asked]
 
 
 def _answer(

@@ -76,10 +76,14 @@ CandidateKind = Literal["onnx-fp32", "onnx-int8"]
 
 
 class Compress(Section):
-    """Which candidates are made, and the budget that the chosen one must meet."""
+    """Which candidates are made, and the budget that the chosen one must meet. Of those that do, the
+    preferred one ships: the smallest, the fastest or the most accurate. Only `finalists` candidates
+    are certified; the fewer, the closer to its measured drop a certificate can come."""
 
     candidates: Literal["auto"] | tuple[CandidateKind, ...] = "auto"
     budget: Budget = Budget()
+    prefer: Literal["size", "latency", "accuracy"] = "size"
+    finalists: int = Field(3, ge=1, le=20)
 
     @model_validator(mode="after")
     def _some_candidate(self) -> Self:

@@ -4,6 +4,7 @@ Used wherever a figure decides something: the budget's contract (compress) and t
 champion and challenger (retrain). Needs scipy (extra `train`), never torch.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -124,6 +125,8 @@ def paired_drop(
     )
 
 
+# A comparison of many candidates asks for the same counts again and again.
+@functools.lru_cache(maxsize=4096)
 def drop_upper_bound(lost: int, gained: int, rows: int, confidence: float) -> float:
     """Upper confidence bound of P(lost) - P(gained) from the counts of one paired sample.
 

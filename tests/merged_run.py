@@ -19,13 +19,14 @@ from transformers import (
 
 from compress.merged import load_merged
 from edgeloop.recipe import Recipe, TaskName
-from edgeloop.records import SPLITS, Dataset, MergedModel, Parity
+from edgeloop.records import Dataset, MergedModel, Parity
 from edgeloop.rows import Row, write_rows
 from edgeloop.rundir import RunDir, digest_entries, list_files
 from edgeloop.tasks import TASKS, tag_names
 from tests import tiny
 
 MAX_TOKENS = 32
+VALIDATION_ROWS = 150
 PLAIN: TaskName = "text-classification"
 ARCHITECTURES: dict[TaskName, Callable[[BertConfig], Any]] = {
     "text-classification": BertForSequenceClassification,
@@ -108,12 +109,17 @@ def make_run(
 ) -> MergedRun:
     """dataset/ and merged/ below `root`."""
     merged = make_merged(base, root / "merged", task=task)
+    judged = test_rows + reference_rows
     rows = own_answers(
-        root / "merged", tiny.rows(task, test_rows + reference_rows, 7, text_pair), task
+        root / "merged", tiny.rows(task, judged + VALIDATION_ROWS, 7, text_pair), task
     )
     train = [replace(row, id=f"t{row.id}") for row in tiny.rows(task, 40, 8, text_pair)]
-    splits = {name: rows[:1] for name in SPLITS}
-    splits |= {"test": rows[:test_rows], "reference": rows[test_rows:], "train": train}
+    splits = {
+        "train": train,
+        "validation": rows[judged:],
+        "reference": rows[test_rows:judged],
+        "test": rows[:test_rows],
+    }
     return MergedRun(RunDir(root), _write_dataset(root / "dataset", splits, task), merged)
 
 

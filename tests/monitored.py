@@ -9,7 +9,7 @@ from edgeloop.records import Certificate, Dataset, Reference
 from edgeloop.rows import write_rows
 from edgeloop.rundir import RunDir
 from monitor import stage
-from tests import tiny
+from tests import certified, tiny
 
 CANDIDATE = "onnx-fp32"
 TARGET = 300
@@ -45,15 +45,7 @@ def dataset(rows: int, task: TaskName = PLAIN) -> Dataset:
 
 def certificate(chosen: str | None = CANDIDATE) -> Certificate:
     """The record of a budget that was met."""
-    return Certificate(
-        inputs_digest="0" * 64,
-        files=(),
-        budget={},
-        confidence=0.95,
-        chosen=chosen,
-        candidates=(),
-        machine=tiny.figures()[2],
-    )
+    return certified.certificate(chosen)
 
 
 def make_run(

@@ -1,56 +1,19 @@
 """A budget is met only by figures that show it; every key is read."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.budget import CHECKS, choose, limits, misses
+from compress.budget import CHECKS, Figures, excess_ratio, limits, misses
 from edgeloop.recipe import Budget
-from edgeloop.records import Candidate, Interval, Measurement, PairedDrop, Parity
+from edgeloop.records import Measurement, PairedDrop
 from edgeloop.statistics import drop_upper_bound
+from tests.certified import drop, measurement
 
 
-def measurement(**changes: Any) -> Measurement:
-    figures: dict[str, Any] = {
-        "rows": 200,
-        "repeats": 3,
-        "latency_p50_ms": Interval(value=2.0, low=1.9, high=2.1),
-        "latency_p95_ms": Interval(value=4.0, low=3.8, high=4.5),
-        "size_bytes": 23_000_000,
-        "rss_bytes": 120_000_000,
-        "cold_start_seconds": 0.4,
-    }
-    return Measurement(**figures | changes)
-
-
-def drop(lost: int = 0, gained: int = 0, rows: int = 800, confidence: float = 0.95) -> PairedDrop:
-    return PairedDrop(
-        rows=rows,
-        reference_accuracy=0.9,
-        candidate_accuracy=0.9 - (lost - gained) / rows,
-        lost=lost,
-        gained=gained,
-        drop_ratio=(lost - gained) / rows,
-        upper_bound_ratio=drop_upper_bound(lost, gained, rows, confidence),
-        confidence=confidence,
-    )
-
-
-def candidate(kind: str, size_bytes: int, missed: tuple[str, ...] = ()) -> Candidate:
-    return Candidate(
-        inputs_digest="0" * 64,
-        files=(),
-        kind=kind,
-        exporter="dynamo",
-        merged_digest="0" * 64,
-        parity=Parity(rows=1, max_abs_difference=0.0, argmax_agreement_ratio=1.0, tolerance=1e-4),
-        measurement=measurement(size_bytes=size_bytes),
-        accuracy=drop(),
-        test_accuracy=0.9,
-        misses=missed,
-    )
+def said(measured: Measurement, accuracy: PairedDrop, budget: Budget) -> list[str]:
+    """What is missed, in words."""
+    return [miss.text for miss in misses(Figures(measured, accuracy), budget)]
 
 
 def test_every_key_of_the_budget_is_read() -> None:
@@ -59,7 +22,7 @@ def test_every_key_of_the_budget_is_read() -> None:
 
 def test_a_candidate_within_every_limit_misses_nothing() -> None:
     budget = Budget(latency_p95_ms=4.5, size_mb=23.0, rss_mb=120.0, max_accuracy_drop=0.02)
-    assert misses(measurement(), drop(), budget) == ()
+    assert said(measurement(), drop(), budget) == []
 
 
 @pytest.mark.parametrize(
@@ -71,43 +34,38 @@ def test_a_candidate_within_every_limit_misses_nothing() -> None:
     ],
 )
 def test_a_miss_names_the_key_and_the_numbers(budget: Budget, key: str, numbers: list[str]) -> None:
-    (said,) = misses(measurement(), drop(), budget)
-    assert said.startswith(f"{key} ")
-    assert all(number in said for number in numbers)
+    (text,) = said(measurement(), drop(), budget)
+    assert text.startswith(f"{key} ")
+    assert all(number in text for number in numbers)
 
 
 def test_latency_is_judged_by_the_upper_end_of_its_interval() -> None:
     assert measurement().latency_p95_ms.value < 4.2
-    assert misses(measurement(), drop(), Budget(latency_p95_ms=4.2)) != ()
+    assert said(measurement(), drop(), Budget(latency_p95_ms=4.2)) != []
 
 
 def test_latency_of_too_few_texts_is_not_shown_whatever_it_measured() -> None:
     few = measurement(rows=71)
-    (said,) = misses(few, drop(), Budget(latency_p95_ms=1000.0))
-    assert "71 texts" in said
-    assert "72" in said
-    assert misses(measurement(rows=72), drop(), Budget(latency_p95_ms=1000.0)) == ()
+    (text,) = said(few, drop(), Budget(latency_p95_ms=1000.0))
+    assert "71 texts" in text
+    assert "72" in text
+    assert said(measurement(rows=72), drop(), Budget(latency_p95_ms=1000.0)) == []
 
 
 def test_accuracy_is_judged_by_the_bound_and_the_rows_that_would_do_are_named() -> None:
     accuracy = drop(lost=3, gained=3, rows=240)
-    (said,) = misses(measurement(), accuracy, Budget(max_accuracy_drop=0.015))
+    (text,) = said(measurement(), accuracy, Budget(max_accuracy_drop=0.015))
     assert accuracy.drop_ratio == 0.0
-    assert "lost 3, gained 3 of 240 rows" in said
-    needed = int(said.split("about ")[1].split(" rows")[0])
+    assert "lost 3, gained 3 of 240 rows" in text
+    needed = int(text.split("about ")[1].split(" rows")[0])
     scale = needed / 240
     assert needed > 240
     assert drop_upper_bound(round(3 * scale), round(3 * scale), needed, 0.95) <= 0.015
 
 
 def test_no_number_of_rows_is_promised_where_the_measured_drop_is_over_the_limit() -> None:
-    (said,) = misses(measurement(), drop(lost=40), Budget(max_accuracy_drop=0.02))
-    assert "could show" not in said
-
-
-def test_figures_of_another_confidence_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"0\.95.*0\.99"):
-        misses(measurement(), drop(), Budget(confidence=0.99))
+    (text,) = said(measurement(), drop(lost=40), Budget(max_accuracy_drop=0.02))
+    assert "could show" not in text
 
 
 def test_limits_are_the_keys_that_are_set() -> None:
@@ -117,19 +75,20 @@ def test_limits_are_the_keys_that_are_set() -> None:
 @settings(deadline=None)
 @given(st.floats(1.0, 100.0), st.floats(0.001, 0.2))
 def test_a_wider_budget_is_never_missed_where_a_narrower_is_met(size: float, most: float) -> None:
-    narrow = misses(measurement(), drop(2, 1), Budget(size_mb=size, max_accuracy_drop=most))
+    narrow = said(measurement(), drop(2, 1), Budget(size_mb=size, max_accuracy_drop=most))
     wide = Budget(size_mb=size * 1.5, max_accuracy_drop=min(most * 1.5, 1.0))
-    assert len(misses(measurement(), drop(2, 1), wide)) <= len(narrow)
+    assert len(said(measurement(), drop(2, 1), wide)) <= len(narrow)
 
 
-def test_the_smallest_candidate_that_misses_nothing_is_chosen() -> None:
-    small, middle, large = (
-        candidate("small", 10, ("size_mb 3 > 2",)),
-        candidate("middle", 20),
-        candidate("large", 30),
-    )
-    assert choose([large, small, middle]) == middle
+def test_the_excess_is_that_of_the_figure_over_its_limit() -> None:
+    figures = Figures(measurement(size_bytes=30_000_000), drop())
+    found = misses(figures, Budget(size_mb=20, rss_mb=100))
+    assert [miss.excess_ratio for miss in found] == pytest.approx([0.5, 0.2])
+    assert excess_ratio(found) == pytest.approx(0.7)
+    assert excess_ratio(()) == 0.0
 
 
-def test_nothing_is_chosen_where_every_candidate_misses_something() -> None:
-    assert choose([candidate("small", 10, ("size_mb 3 > 2",))]) is None
+def test_what_cannot_be_bounded_is_further_from_the_budget_than_anything_measured() -> None:
+    (miss,) = misses(Figures(measurement(rows=5), drop()), Budget(latency_p95_ms=9.0))
+    (far,) = misses(Figures(measurement(), drop(lost=800)), Budget(max_accuracy_drop=0.001))
+    assert miss.excess_ratio > far.excess_ratio

@@ -1,4 +1,4 @@
-"""Gate rows: test and reference rows, each once."""
+"""Rows to choose on and rows to judge on have none in common, and each counts once."""
 
 import json
 from pathlib import Path
@@ -21,15 +21,32 @@ def write(folder: Path, split: str, rows: list[tuple[str, str, str]]) -> None:
 def test_a_row_of_both_splits_counts_once_and_as_a_test_row(tmp_path: Path) -> None:
     write(tmp_path, "test", [("1", "one", "a"), ("2", "two", "b")])
     write(tmp_path, "reference", [("2", "two", "b"), ("3", "three", "a")])
+    write(tmp_path, "validation", [("4", "four", "a")])
     gate = read_gate_rows(tmp_path)
-    assert [row.id for row in gate.rows] == ["1", "2", "3"]
+    assert [row.id for row in gate.judging] == ["1", "2", "3"]
     assert gate.is_test.tolist() == [True, True, False]
+
+
+def test_no_row_is_both_chosen_and_judged_on(tmp_path: Path) -> None:
+    write(tmp_path, "test", [("1", "one", "a")])
+    write(tmp_path, "reference", [("2", "two", "b")])
+    write(tmp_path, "validation", [("1", "one", "a"), ("2", "two", "b"), ("3", "three", "a")])
+    assert [row.id for row in read_gate_rows(tmp_path).choosing] == ["3"]
+
+
+def test_without_rows_to_choose_on_it_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, "test", [("1", "one", "a")])
+    write(tmp_path, "reference", [])
+    write(tmp_path, "validation", [("1", "one", "a")])
+    with pytest.raises(ExportError, match="no validation row.*data.split.validation"):
+        read_gate_rows(tmp_path)
 
 
 def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path) -> None:
     write(tmp_path, "test", [("1", "one\u2028two", "a")])
     write(tmp_path, "reference", [])
-    assert read_gate_rows(tmp_path).rows[0].text == "one\u2028two"
+    write(tmp_path, "validation", [("2", "two", "a")])
+    assert read_gate_rows(tmp_path).judging[0].text == "one\u2028two"
 
 
 def test_no_test_row_is_an_error(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import yaml
 from edgeloop.abstain import Abstention
 from edgeloop.card import TASK_WORDS, render
 from edgeloop.recipe import Recipe
-from edgeloop.records import Candidate, Dataset, Parity
+from edgeloop.records import Dataset
 from edgeloop.tasks import TASKS
-from tests import tiny
+from tests import certified, tiny
 
 NEVER = Abstention(None, 3, "never: 3 reference rows are too few")
 ROWS = {"train": 40, "validation": 5, "reference": 7, "test": 6, "fresh": 2}
@@ -35,18 +35,8 @@ def card(
         reference_is_test=reference_is_test,
         warnings=(),
     )
-    candidate = Candidate(
-        inputs_digest="0" * 64,
-        files=(),
-        kind="onnx-int8",
-        exporter="test",
-        merged_digest="e" * 64,
-        parity=Parity(rows=1, max_abs_difference=0.0, argmax_agreement_ratio=1.0, tolerance=1e-4),
-        measurement=measurement,
-        accuracy=accuracy.model_copy(update={"confidence": confidence}),
-        test_accuracy=0.9,
-        misses=(),
-    )
+    judged = accuracy.model_copy(update={"confidence": confidence})
+    candidate = certified.candidate(measurement=measurement, accuracy=judged)
     return render(recipe, dataset, candidate, tiny.no_reference(), abstention)
 
 

@@ -11,9 +11,8 @@ from edgeloop.errors import DatasetError, EdgeloopError, RecipeError
 from edgeloop.ledger import default_home, open_ledger
 from edgeloop.loop import Run, run_loop
 from edgeloop.recipe import Recipe, load_recipe
-from edgeloop.records import Certificate
 from edgeloop.rundir import RECORD_NAME, RunDir
-from tests import tiny
+from tests import certified, tiny
 
 NO_BASE = "no-such-base.*there is no such folder"
 FILES = "  files: [rows.csv]\n"
@@ -102,15 +101,7 @@ def certify(folder: RunDir, chosen: str | None) -> Path:
     """A certificate as the candidates stage leaves it."""
     path = folder.folder("candidates") / RECORD_NAME
     path.parent.mkdir()
-    Certificate(
-        inputs_digest="0" * 64,
-        files=(),
-        budget={},
-        confidence=0.95,
-        chosen=chosen,
-        candidates=(),
-        machine=tiny.figures()[2],
-    ).write(path)
+    certified.certificate(chosen).write(path)
     return path
 
 

@@ -21,13 +21,13 @@ from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
 from edgeloop.ledger import Ledger, RunResult, open_ledger
 from edgeloop.recipe import Data, Recipe
-from edgeloop.records import Adapter, Candidate, Certificate, Dataset, Parity
+from edgeloop.records import Adapter, Certificate, Dataset
 from edgeloop.rows import read_rows, write_rows
 from edgeloop.rundir import RunDir, digest_of, list_files
 from edgeloop.runtime import OnnxModel
 from edgeloop.ship import deploy, ship
 from edgeloop.tasks import TASKS
-from tests import tiny
+from tests import certified, tiny
 
 KIND = "onnx-fp32"
 ODD_TEXT = "my invoice\u2028is \u00e4 late\x85parcel\r\ntoday"
@@ -103,29 +103,15 @@ def adapter(seed: int) -> Adapter:
 
 
 def certificate(run: RunDir) -> Certificate:
-    measurement, accuracy, machine = tiny.figures()
-    parity = Parity(rows=1, max_abs_difference=0.0, argmax_agreement_ratio=1.0, tolerance=1e-4)
-    candidate = Candidate(
-        inputs_digest="0" * 64,
+    measurement, accuracy, _ = tiny.figures()
+    candidate = certified.candidate(
+        KIND,
         files=list_files(run.folder("candidates") / KIND),
-        kind=KIND,
-        exporter="test",
-        merged_digest="e" * 64,
-        parity=parity,
         measurement=measurement,
         accuracy=accuracy,
         test_accuracy=1.0,
-        misses=(),
     )
-    return Certificate(
-        inputs_digest="0" * 64,
-        files=(),
-        budget={},
-        confidence=0.95,
-        chosen=KIND,
-        candidates=(candidate,),
-        machine=machine,
-    )
+    return certified.certificate(KIND, (candidate,))
 
 
 def names(run: RunDir, pattern: str) -> list[str]:

@@ -1,0 +1,130 @@
+"""From answers to verdicts: the screening of all candidates on the choosing rows, the finalists'
+test on the judging rows, and the record of each.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compress.budget import Figures, excess_ratio, misses
+from compress.candidates import CANDIDATES
+from compress.evaluate import REPEATS, Meter, measurement, timed
+from compress.job import Job
+from compress.shortlist import Screened, Shortlist, give_up, shortlist
+from compress.teacher import Teacher
+from edgeloop.records import Candidate, Measurement
+from edgeloop.rundir import RECORD_NAME, digest_entries, list_files
+from edgeloop.runtime import RowOutput
+from edgeloop.statistics import paired_drop
+
+# Choosing rows that every candidate answers before the hopeless ones are given up.
+FIRST_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares candidates with the merged model on the same rows."""
+
+    job: Job
+    teacher: Teacher
+
+    def screen(self, folders: Mapping[str, Path]) -> tuple[dict[str, Screened], dict[str, str]]:
+        """All candidates on the first choosing rows, those that are not given up then on all."""
+        meter, count = self._meter(), min(FIRST_ROWS, len(self.job.rows.choosing))
+        found, left_out = self._screen(meter, folders, count)
+        if count == len(self.job.rows.choosing):
+            return found, left_out
+        left_out |= give_up(found, self.job.recipe.compress.budget)
+        kept = {kind: folders[kind] for kind in found if kind not in left_out}
+        found, failures = self._screen(meter, kept, len(self.job.rows.choosing))
+        return found, left_out | failures
+
+    def _screen(
+        self, meter: Meter, folders: Mapping[str, Path], count: int
+    ) -> tuple[dict[str, Screened], dict[str, str]]:
+        """On the first `count` choosing rows."""
+        job, labels = self.job, self.job.record.labels
+        rows = job.rows.choosing[:count]
+        texts = job.task.inputs(rows)
+        rounds, failures = meter.rounds(folders, [texts], f"screening on {count} rows:")
+        confidence = job.recipe.compress.budget.confidence
+        expected = job.task.right(self._reference(count), rows, labels)
+        found = {}
+        for kind, (answered,) in rounds.items():
+            right = job.task.right(answered.outputs, rows, labels)
+            found[kind] = Screened(
+                right=right,
+                measurement=measurement(folders[kind], [answered], confidence),
+                drop=paired_drop(expected, right, confidence),
+            )
+        return found, failures
+
+    def _reference(self, count: int) -> list[RowOutput]:
+        """The merged model's answers to the first choosing rows: of vectors, every row has two."""
+        outputs, rows = self.teacher.answers[0], len(self.job.rows.choosing)
+        parts = range(0, len(outputs), rows)
+        return [output for start in parts for output in outputs[start : start + count]]
+
+    def judge(
+        self, folders: Mapping[str, Path], screened: Mapping[str, Screened]
+    ) -> tuple[Shortlist, tuple[Candidate, ...], dict[str, str]]:
+        """Name the finalists, then answer the judging rows with all, and time the finalists anew."""
+        job = self.job
+        named = shortlist(screened, job.recipe.compress, len(job.rows.judging))
+        job.progress(f"finalists: {', '.join(named.finalists)}")
+        meter = self._meter()
+        answered, left_out = meter.rounds(
+            {kind: folders[kind] for kind in screened}, [job.judging_texts], "judging"
+        )
+        finalists = {kind: folders[kind] for kind in named.finalists if kind in answered}
+        batches = [timed(job.judging_texts)] * REPEATS
+        rounds, failures = meter.rounds(finalists, batches, "timing")
+        figures = {
+            kind: measurement(folders[kind], rounds[kind], named.confidence) for kind in rounds
+        }
+        candidates = tuple(
+            self._record(named, kind, screened[kind], outputs.outputs, figures.get(kind))
+            for kind, (outputs,) in answered.items()
+            if kind not in failures
+        )
+        return named, candidates, left_out | failures
+
+    def _record(
+        self,
+        named: Shortlist,
+        kind: str,
+        screened: Screened,
+        outputs: list[RowOutput],
+        measured: Measurement | None,
+    ) -> Candidate:
+        job, rows = self.job, self.job.rows
+        right = job.task.right(outputs, rows.judging, job.record.labels)
+        expected = job.task.right(self.teacher.answers[1], rows.judging, job.record.labels)
+        accuracy = paired_drop(expected, right, named.confidence)
+        figures = Figures(measured or screened.measurement, accuracy)
+        missed = misses(figures, job.recipe.compress.budget)
+        if measured is None:
+            missed = named.expected[kind]
+        source = CANDIDATES[kind].source
+        made = self.teacher.made(source)
+        candidate = Candidate(
+            inputs_digest=job.inputs_digest,
+            files=list_files(job.folder / kind),
+            kind=kind,
+            source=source,
+            exporter=made.exporter,
+            merged_digest=digest_entries(job.record.files),
+            parity=made.parity,
+            measurement=figures.measurement,
+            screening=screened.drop,
+            accuracy=accuracy,
+            test_accuracy=float(right[rows.is_test].mean()),
+            finalist=measured is not None,
+            misses=tuple(miss.text for miss in missed),
+            excess_ratio=excess_ratio(missed),
+        )
+        candidate.write(job.folder / kind / RECORD_NAME)
+        return candidate
+
+    def _meter(self) -> Meter:
+        return Meter(self.job.max_tokens, self.job.scratch, self.job.progress)
