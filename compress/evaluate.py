@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.answers import unpack
-from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import EngineError
+from edgeloop.kinds import model_bytes
 from edgeloop.records import Measurement
 from edgeloop.rows import TextInput
 from edgeloop.runtime import RowOutput
@@ -123,7 +123,7 @@ def _summarise(folder: Path, rounds: Sequence[Round], task: Texts) -> Evaluation
             repeats=latency_ms.shape[1],
             latency_p50_ms=quantile_interval(latency_ms, 0.5, task.confidence),
             latency_p95_ms=quantile_interval(latency_ms, 0.95, task.confidence),
-            size_bytes=sum((folder / name).stat().st_size for name in (MODEL, TOKENIZER)),
+            size_bytes=model_bytes(folder),
             rss_bytes=max(r.rss_bytes for r in rounds),
             cold_start_seconds=float(np.median([r.cold_start_seconds for r in rounds])),
         ),

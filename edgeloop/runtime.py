@@ -1,5 +1,5 @@
-"""How a model.onnx with its tokenizer.json is loaded and run: by the server, by the measurement
-of a candidate and by the reference's scoring, so that all three mean the same thing.
+"""How a model.onnx with its tokenizer.json is loaded and run. Whoever wants to ask a model that may
+be of any kind opens it through edgeloop.models.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edgeloop.errors import EngineError
+from edgeloop.errors import EngineError, TextTooLong
 from edgeloop.rows import TextInput
 
 NEEDED_INPUTS = {"input_ids", "attention_mask"}
 KNOWN_INPUTS = NEEDED_INPUTS | {"token_type_ids"}
 LOGITS, EMBEDDING = "logits", "embedding"
+ONLY_STAGE = "model"
 OUTPUTS = [LOGITS, EMBEDDING]  # a model of task text-embedding has no logits
 # onnxruntime 1.32's fused SkipLayerNormalization takes 51 us where Add and LayerNormalization take
 # 20 (MiniLM, one short text, AVX-512): without the fusion int8 answers 9% sooner, fp32 6%.
@@ -63,6 +64,17 @@ class RowOutput:
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
     offsets: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A model's answer to one text or pair: how many tokens of it were read, whether it had more,
+    and which stage answered ("model" where there is only one)."""
+
+    output: RowOutput
+    tokens: int
+    truncated: bool
+    stage: str = ONLY_STAGE
 
 
 def split_rows(encoded: Encoded, output: Output) -> list[RowOutput]:
@@ -139,14 +151,22 @@ class OnnxModel:
         none = np.zeros((len(encoded.tokens), 0), dtype=np.float32)
         return Output(outputs.get(LOGITS, none), outputs[EMBEDDING])
 
+    def answer(self, text: TextInput, truncate: bool = True) -> Answered:
+        """The answer to one text or pair.
+
+        Raises TextTooLong where it would be cut and `truncate` is false, EngineError where the
+        model cannot answer.
+        """
+        encoded = self.encode([text])
+        if encoded.truncated[0] and not truncate:
+            raise TextTooLong(f"the text has more tokens than the {encoded.tokens[0]} it may have")
+        (output,) = split_rows(encoded, self.run(encoded))
+        return Answered(output, encoded.tokens[0], encoded.truncated[0])
+
     def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
         """One text at a time, so that no answer depends on the company it was scored in
         (dynamic int8 takes one activation scale for the whole batch)."""
-        outputs = []
-        for text in texts:
-            encoded = self.encode([text])
-            outputs += split_rows(encoded, self.run(encoded))
-        return outputs
+        return [self.answer(text).output for text in texts]
 
 
 def read_encodings(rows: Sequence[Any]) -> Encoded:
