@@ -1,6 +1,11 @@
 """What kinds of model there are, told by the files that lie in a folder; no other thing says it.
 
-onnx      model.onnx  tokenizer.json
+    onnx      model.onnx  tokenizer.json
+    linear    linear.npz
+    cascade   cascade.json  first.npz or first.onnx (first-tokenizer.json where it differs)
+              model.onnx  tokenizer.json
+
+Everything else that lies there is no part of the model.
 """
 
 from collections.abc import Collection
@@ -12,8 +17,13 @@ from edgeloop.errors import EngineError
 
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+LINEAR = "linear.npz"
+CASCADE = "cascade.json"
+FIRST_LINEAR = "first.npz"
+FIRST_ONNX = "first.onnx"
+FIRST_TOKENIZER = "first-tokenizer.json"
 
-Engine = Literal["onnx"]
+Engine = Literal["onnx", "linear", "cascade"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,12 @@ class Kind:
 
 
 # A folder is of the first kind all of whose files lie in it.
-KINDS = (Kind("onnx", (MODEL, TOKENIZER)),)
+KINDS = (
+    Kind("cascade", (CASCADE, FIRST_LINEAR, MODEL, TOKENIZER)),
+    Kind("cascade", (CASCADE, FIRST_ONNX, MODEL, TOKENIZER), (FIRST_TOKENIZER,)),
+    Kind("linear", (LINEAR,)),
+    Kind("onnx", (MODEL, TOKENIZER)),
+)
 
 
 def find_kind(names: Collection[str]) -> Kind | None:

@@ -4,29 +4,23 @@ the gates and by the reference's scoring, so that all of them mean the same thin
 A new kind is one class, one line in OPENERS and one in edgeloop.kinds.KINDS.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from edgeloop.kinds import MODEL, TOKENIZER, kind_of
-from edgeloop.rows import TextInput
-from edgeloop.runtime import Answered, OnnxModel, RowOutput
-
-
-class Model(Protocol):
-    """What answers texts and pairs, each alone. Thread-safe."""
-
-    def answer(self, text: TextInput, truncate: bool = True) -> Answered:
-        """The answer to one text or pair. What is longer than the model's most tokens is cut.
-
-        Raises TextTooLong, before any inference, where it would be and `truncate` is false;
-        EngineError where the model cannot answer.
-        """
-        ...
-
-    def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
-        """One text at a time, so that no answer depends on the company it was scored in."""
-        ...
+from edgeloop.cascade import CascadeModel, CascadeSettings
+from edgeloop.kinds import (
+    CASCADE,
+    FIRST_LINEAR,
+    FIRST_ONNX,
+    FIRST_TOKENIZER,
+    LINEAR,
+    MODEL,
+    TOKENIZER,
+    kind_of,
+)
+from edgeloop.linear import LinearModel
+from edgeloop.runtime import Model as Model
+from edgeloop.runtime import OnnxModel
 
 
 def open_model(folder: Path, max_tokens: int, threads: int = 1) -> Model:
@@ -41,4 +35,24 @@ def _open_onnx(folder: Path, max_tokens: int, threads: int) -> Model:
     return OnnxModel(folder / MODEL, folder / TOKENIZER, max_tokens, threads)
 
 
-OPENERS: dict[str, Callable[[Path, int, int], Model]] = {"onnx": _open_onnx}
+def _open_linear(folder: Path, max_tokens: int, threads: int) -> Model:
+    """One thread whatever is asked for: an answer is too short to share."""
+    return LinearModel(folder / LINEAR, max_tokens)
+
+
+def _open_cascade(folder: Path, max_tokens: int, threads: int) -> Model:
+    settings = CascadeSettings.open(folder / CASCADE)
+    second = _open_onnx(folder, max_tokens, threads)
+    if settings.first == "linear":
+        return CascadeModel(LinearModel(folder / FIRST_LINEAR, max_tokens), second, settings)
+    own = folder / FIRST_TOKENIZER
+    tokenizer = own if own.is_file() else folder / TOKENIZER
+    first = OnnxModel(folder / FIRST_ONNX, tokenizer, max_tokens, threads)
+    return CascadeModel(first, second, settings)
+
+
+OPENERS: dict[str, Callable[[Path, int, int], Model]] = {
+    "onnx": _open_onnx,
+    "linear": _open_linear,
+    "cascade": _open_cascade,
+}

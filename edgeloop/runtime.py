@@ -5,15 +5,16 @@ be of any kind opens it through edgeloop.models.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from edgeloop.errors import EngineError, TextTooLong
 from edgeloop.rows import TextInput
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 NEEDED_INPUTS = {"input_ids", "attention_mask"}
 KNOWN_INPUTS = NEEDED_INPUTS | {"token_type_ids"}
@@ -77,6 +78,22 @@ class Answered:
     stage: str = ONLY_STAGE
 
 
+class Model(Protocol):
+    """What answers texts and pairs, each alone. Thread-safe."""
+
+    def answer(self, text: TextInput, truncate: bool = True) -> Answered:
+        """The answer to one text or pair. What is longer than the model's most tokens is cut.
+
+        Raises TextTooLong, before any inference, where it would be and `truncate` is false;
+        EngineError where the model cannot answer.
+        """
+        ...
+
+    def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
+        """One text at a time, so that no answer depends on the company it was scored in."""
+        ...
+
+
 def split_rows(encoded: Encoded, output: Output) -> list[RowOutput]:
     """The rows of a batch, each as if it had come alone."""
     is_tagger = output.logits.ndim == 3
@@ -90,11 +107,13 @@ def split_rows(encoded: Encoded, output: Output) -> list[RowOutput]:
     ]
 
 
-def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+def load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
     """A tokenizer.json that cuts at max_tokens and pads a batch to its longest row.
 
     Raises what the tokenizers library raises, which has no type of its own for it.
     """
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(str(path))
     padding = tokenizer.padding
     tokenizer.enable_truncation(max_tokens)
@@ -107,6 +126,9 @@ class OnnxModel:
 
     def __init__(self, model: Path, tokenizer: Path, max_tokens: int, threads: int = 1) -> None:
         """Raises EngineError where either file does not load."""
+        # Imported here: a box with a linear model alone may do without it, and without its memory.
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
