@@ -11,7 +11,7 @@ from edgeloop.records import Measurement, PairedDrop
 from edgeloop.statistics import quantile_rows_needed, rows_needed
 
 BYTES_PER_MB = 1_000_000
-# Where no bound exists at all, there is no distance to the limit: further than any that is measured.
+# Where no bound exists at all: further from the limit than anything that is measured.
 UNBOUNDED = 1e6
 
 

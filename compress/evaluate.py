@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from compress.answers import unpack
 from compress.processes import run_module
 from compress.texts import write_texts
-from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import EngineError
+from edgeloop.kinds import model_bytes
 from edgeloop.records import Measurement
 from edgeloop.rows import TextInput
 from edgeloop.runtime import RowOutput
@@ -51,8 +51,8 @@ class Meter:
     def rounds(
         self, folders: Mapping[str, Path], batches: Sequence[Sequence[TextInput]], what: str
     ) -> tuple[dict[str, list[Round]], dict[str, str]]:
-        """Every candidate answers every batch of texts, in turns: the rounds by kind, and why a kind
-        could not be measured."""
+        """Every candidate answers every batch of texts, in turns: the rounds by kind, and why a
+        kind could not be measured."""
         files = [
             write_texts(self.scratch / f"texts-{i}.json", texts) for i, texts in enumerate(batches)
         ]
@@ -99,7 +99,7 @@ def measurement(folder: Path, rounds: Sequence[Round], confidence: float) -> Mea
         repeats=latency_ms.shape[1],
         latency_p50_ms=quantile_interval(latency_ms, 0.5, confidence),
         latency_p95_ms=quantile_interval(latency_ms, 0.95, confidence),
-        size_bytes=sum((folder / name).stat().st_size for name in (MODEL, TOKENIZER)),
+        size_bytes=model_bytes(folder),
         rss_bytes=max(r.rss_bytes for r in rounds),
         cold_start_seconds=float(np.median([r.cold_start_seconds for r in rounds])),
     )

@@ -68,7 +68,7 @@ class Judge:
     def judge(
         self, folders: Mapping[str, Path], screened: Mapping[str, Screened]
     ) -> tuple[Shortlist, tuple[Candidate, ...], dict[str, str]]:
-        """Name the finalists, then answer the judging rows with all, and time the finalists anew."""
+        """Name the finalists; then all answer the judging rows, and the finalists are timed."""
         job = self.job
         named = shortlist(screened, job.recipe.compress, len(job.rows.judging))
         job.progress(f"finalists: {', '.join(named.finalists)}")

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from compress.answers import pack
 from compress.texts import read_texts
-from edgeloop.bundle import MODEL, TOKENIZER
+from edgeloop.models import Model, open_model
 from edgeloop.rows import TextInput
-from edgeloop.runtime import OnnxModel, RowOutput, split_rows
+from edgeloop.runtime import RowOutput
 
 WARM_UP_ROWS = 20
 STATUS = Path("/proc/self/status")
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     """See the module."""
     options = _parser().parse_args(arguments)
     texts = read_texts(options.texts)
-    model = OnnxModel(options.folder / MODEL, options.folder / TOKENIZER, options.max_tokens)
+    model = open_model(options.folder, options.max_tokens)
     model.score(texts[:1])
     cold_start_seconds = (time.monotonic_ns() - options.started) / 1e9
     model.score(texts[:WARM_UP_ROWS])
@@ -56,15 +56,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _answer(
-    model: OnnxModel, texts: Sequence[TextInput]
+    model: Model, texts: Sequence[TextInput]
 ) -> tuple[list[RowOutput], NDArray[np.float64]]:
     outputs, latency_ms = [], []
     for text in texts:
         started = time.perf_counter_ns()
-        encoded = model.encode([text])
-        output = model.run(encoded)
+        output = model.answer(text).output
         latency_ms.append((time.perf_counter_ns() - started) / 1e6)
-        outputs += split_rows(encoded, output)
+        outputs.append(output)
     return outputs, np.array(latency_ms)
 
 

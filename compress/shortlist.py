@@ -109,7 +109,7 @@ def shortlist(screened: Mapping[str, Screened], compress: Compress, judging_rows
 
 
 def corrected(budget: Budget, count: int) -> float:
-    """The confidence of each of `count` tests at which all of them hold together at the budget's."""
+    """The confidence of each of `count` tests at which they hold together at the budget's."""
     return 1.0 - (1.0 - budget.confidence) / count
 
 

@@ -1,4 +1,4 @@
-"""The stage's entry: merged model -> candidates -> the preferred one that is shown to meet the budget.
+"""The stage's entry: merged model -> candidates -> the preferred one that meets the budget.
 
 Reads dataset/*.jsonl and merged/ of the run; writes candidates/<kind>/{model.onnx,tokenizer.json,
 record.json} and the certificate as candidates/record.json. What a killed attempt has completed,
@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 def run(
     recipe: Recipe, dataset: Dataset, merged: MergedModel, run: RunDir, progress: Progress
 ) -> Certificate:
-    """Make, measure and judge the candidates; the certificate's `chosen` is None where none is shown
-    to meet the budget.
+    """Make, measure and judge the candidates; the certificate's `chosen` is None where none is
+    shown to meet the budget.
 
     Raises ExportError where the merged model cannot be exported, the export is another model, or
     no candidate can be built.

@@ -1,4 +1,4 @@
-"""Texts and pairs as a file that another process reads: a text is a string, a pair a list of two."""
+"""Texts and pairs in a file for another process: a text is a string, a pair a list of two."""
 
 import json
 from collections.abc import Sequence

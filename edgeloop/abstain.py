@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeloop.models import Model
 from edgeloop.rows import Row
-from edgeloop.runtime import OnnxModel
 from edgeloop.tasks import Task
 
 
@@ -40,7 +40,7 @@ def threshold(scores: Sequence[float], max_ratio: float) -> float | None:
 
 
 def calibrate(
-    task: Task, model: OnnxModel, labels: Sequence[str], rows: Sequence[Row], max_ratio: float
+    task: Task, model: Model, labels: Sequence[str], rows: Sequence[Row], max_ratio: float
 ) -> Abstention:
     """The threshold for a model of `task` from reference rows, answered by the model itself."""
     if task.width(labels) == 0:

@@ -1,7 +1,7 @@
 """The folder that ships. Written aside and renamed; opened only through `open_bundle`, which
 checks schema, sizes and hashes before a byte of the model is used.
 
-    manifest.json  model.onnx  tokenizer.json  reference.npz  golden.jsonl  README.md
+    manifest.json  reference.npz  golden.jsonl  README.md  and the model's files (edgeloop.kinds)
 """
 
 import hashlib
@@ -15,17 +15,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edgeloop.errors import BundleError
+from edgeloop.kinds import MODEL as MODEL
+from edgeloop.kinds import TOKENIZER as TOKENIZER
+from edgeloop.kinds import find_kind, lacking
 from edgeloop.records import FileEntry, Manifest, Record
 from edgeloop.rows import TextInput
 from edgeloop.rundir import digest_file, list_files, sync_files, sync_folder, write_atomic
 
 MANIFEST = "manifest.json"
-MODEL = "model.onnx"
-TOKENIZER = "tokenizer.json"
 REFERENCE = "reference.npz"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
-NEEDED = (MODEL, TOKENIZER, REFERENCE, GOLDEN, CARD)
+NEEDED = (REFERENCE, GOLDEN, CARD)
 SCHEMA_VERSION = 1
 NOT_LISTED = (MANIFEST, "model.sig")
 
@@ -81,7 +82,7 @@ def open_bundle(path: Path) -> Bundle:
     manifest, digest = _read_manifest(path)
     problems = [p for entry in manifest.files for p in _check(path, entry)]
     listed = {entry.path for entry in manifest.files}
-    problems += [f"{name} is not in the manifest" for name in NEEDED if name not in listed]
+    problems += _unlisted(manifest, listed)
     found = {entry.path for entry in list_files(path, NOT_LISTED)}
     problems += [f"{name} lies in the folder, the manifest lacks it" for name in found - listed]
     problems += [f"{p.relative_to(path)} is a link" for p in path.rglob("*") if p.is_symlink()]
@@ -91,6 +92,16 @@ def open_bundle(path: Path) -> Bundle:
             "Copy it again from where it was built."
         )
     return Bundle(path, manifest, digest)
+
+
+def _unlisted(manifest: Manifest, listed: set[str]) -> list[str]:
+    """Files that the bundle needs and the manifest does not name."""
+    engine = manifest.engine
+    missing = lacking(engine, listed) + [name for name in NEEDED if name not in listed]
+    found = find_kind(listed)
+    if not missing and (found is None or found.engine != engine):
+        return [f"its engine is {engine}, its files are of {found and found.engine}"]
+    return [f"{name} is not in the manifest" for name in missing]
 
 
 def _read_manifest(path: Path) -> tuple[Manifest, str]:

@@ -8,6 +8,7 @@
     ├── ExportError      the model does not become an ONNX file, or not the same one
     ├── BundleError      a bundle is damaged, incomplete or too new         exit code 2
     ├── EngineError      a model file does not load or answer
+    ├── TextTooLong      a text has more tokens than its model reads, and may not be cut
     ├── LedgerError      the ledger cannot be read, written or leased
     └── MonitorError     the drift monitor cannot be fitted or restored
 
@@ -46,6 +47,10 @@ class BundleError(EdgeloopError):
 
 class EngineError(EdgeloopError):
     """A model file does not load or answer."""
+
+
+class TextTooLong(EdgeloopError):
+    """A text has more tokens than its model reads, and may not be cut."""
 
 
 class LedgerError(EdgeloopError):

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeloop.bundle import MODEL, TOKENIZER, Bundle
+from edgeloop.bundle import Bundle
 from edgeloop.errors import BundleError
+from edgeloop.models import open_model
 from edgeloop.recipe import Recipe
 from edgeloop.records import Gate, PairedDrop
 from edgeloop.rows import Row
-from edgeloop.runtime import OnnxModel
 from edgeloop.statistics import paired_drop, paired_superiority_p
 from edgeloop.tasks import TASKS
 
@@ -27,7 +27,7 @@ def correct(bundle: Bundle, rows: Sequence[Row]) -> NDArray[np.bool_]:
     """
     manifest = bundle.manifest
     task = TASKS[manifest.task]
-    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
+    model = open_model(bundle.path, manifest.max_tokens)
     return task.right(model.score(task.inputs(rows)), rows, manifest.labels)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeloop.bundle import GoldenRow
+from edgeloop.models import Model
 from edgeloop.rows import Row
-from edgeloop.runtime import OnnxModel, RowOutput
+from edgeloop.runtime import RowOutput
 from edgeloop.tasks import Task
 
 GOLDEN_ROWS = 128
@@ -20,7 +21,7 @@ DECIMALS = 6
 
 
 def make_golden(
-    task: Task, model: OnnxModel, labels: Sequence[str], test_rows: Sequence[Row]
+    task: Task, model: Model, labels: Sequence[str], test_rows: Sequence[Row]
 ) -> list[GoldenRow]:
     """At most GOLDEN_ROWS test rows (GOLDEN_VECTORS where vectors are kept), the same ones as long
     as the test rows stay the same."""

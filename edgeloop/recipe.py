@@ -76,9 +76,9 @@ CandidateKind = Literal["onnx-fp32", "onnx-int8"]
 
 
 class Compress(Section):
-    """Which candidates are made, and the budget that the chosen one must meet. Of those that do, the
-    preferred one ships: the smallest, the fastest or the most accurate. Only `finalists` candidates
-    are certified; the fewer, the closer to its measured drop a certificate can come."""
+    """Which candidates are made, and the budget that the chosen one must meet. Of those that do,
+    the preferred one ships: the smallest, the fastest or the most accurate. At most `finalists` of
+    them are certified; the fewer, the closer to its measured drop a certificate can come."""
 
     candidates: Literal["auto"] | tuple[CandidateKind, ...] = "auto"
     budget: Budget = Budget()

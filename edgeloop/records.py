@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgeloop.errors import EdgeloopError
+from edgeloop.kinds import Engine
 
 SPLITS = ("train", "validation", "reference", "test")
 LedgerAction = Literal["wait", "label", "retrain", "roll back"]
@@ -321,7 +322,7 @@ class Manifest(Record):
     schema_version: Literal[1] = 1
     name: str
     task: str
-    engine: Literal["onnx"]
+    engine: Engine
     candidate: str
     labels: tuple[str, ...]
     max_tokens: int

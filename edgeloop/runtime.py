@@ -1,23 +1,25 @@
-"""How a model.onnx with its tokenizer.json is loaded and run: by the server, by the measurement
-of a candidate and by the reference's scoring, so that all three mean the same thing.
+"""How a model.onnx with its tokenizer.json is loaded and run. Whoever wants to ask a model that may
+be of any kind opens it through edgeloop.models.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from edgeloop.errors import EngineError
+from edgeloop.errors import EngineError, TextTooLong
 from edgeloop.rows import TextInput
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 NEEDED_INPUTS = {"input_ids", "attention_mask"}
 KNOWN_INPUTS = NEEDED_INPUTS | {"token_type_ids"}
 LOGITS, EMBEDDING = "logits", "embedding"
+ONLY_STAGE = "model"
 OUTPUTS = [LOGITS, EMBEDDING]  # a model of task text-embedding has no logits
 # onnxruntime 1.32's fused SkipLayerNormalization takes 51 us where Add and LayerNormalization take
 # 20 (MiniLM, one short text, AVX-512): without the fusion int8 answers 9% sooner, fp32 6%.
@@ -65,6 +67,33 @@ class RowOutput:
     offsets: tuple[tuple[int, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A model's answer to one text or pair: how many tokens of it were read, whether it had more,
+    and which stage answered ("model" where there is only one)."""
+
+    output: RowOutput
+    tokens: int
+    truncated: bool
+    stage: str = ONLY_STAGE
+
+
+class Model(Protocol):
+    """What answers texts and pairs, each alone. Thread-safe."""
+
+    def answer(self, text: TextInput, truncate: bool = True) -> Answered:
+        """The answer to one text or pair. What is longer than the model's most tokens is cut.
+
+        Raises TextTooLong, before any inference, where it would be and `truncate` is false;
+        EngineError where the model cannot answer.
+        """
+        ...
+
+    def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
+        """One text at a time, so that no answer depends on the company it was scored in."""
+        ...
+
+
 def split_rows(encoded: Encoded, output: Output) -> list[RowOutput]:
     """The rows of a batch, each as if it had come alone."""
     is_tagger = output.logits.ndim == 3
@@ -78,11 +107,13 @@ def split_rows(encoded: Encoded, output: Output) -> list[RowOutput]:
     ]
 
 
-def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+def load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
     """A tokenizer.json that cuts at max_tokens and pads a batch to its longest row.
 
     Raises what the tokenizers library raises, which has no type of its own for it.
     """
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(str(path))
     padding = tokenizer.padding
     tokenizer.enable_truncation(max_tokens)
@@ -95,6 +126,9 @@ class OnnxModel:
 
     def __init__(self, model: Path, tokenizer: Path, max_tokens: int, threads: int = 1) -> None:
         """Raises EngineError where either file does not load."""
+        # Imported here: a box with a linear model alone may do without it, and without its memory.
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -139,14 +173,22 @@ class OnnxModel:
         none = np.zeros((len(encoded.tokens), 0), dtype=np.float32)
         return Output(outputs.get(LOGITS, none), outputs[EMBEDDING])
 
+    def answer(self, text: TextInput, truncate: bool = True) -> Answered:
+        """The answer to one text or pair.
+
+        Raises TextTooLong where it would be cut and `truncate` is false, EngineError where the
+        model cannot answer.
+        """
+        encoded = self.encode([text])
+        if encoded.truncated[0] and not truncate:
+            raise TextTooLong(f"the text has more tokens than the {encoded.tokens[0]} it may have")
+        (output,) = split_rows(encoded, self.run(encoded))
+        return Answered(output, encoded.tokens[0], encoded.truncated[0])
+
     def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
         """One text at a time, so that no answer depends on the company it was scored in
         (dynamic int8 takes one activation scale for the whole batch)."""
-        outputs = []
-        for text in texts:
-            encoded = self.encode([text])
-            outputs += split_rows(encoded, self.run(encoded))
-        return outputs
+        return [self.answer(text).output for text in texts]
 
 
 def read_encodings(rows: Sequence[Any]) -> Encoded:

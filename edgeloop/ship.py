@@ -1,4 +1,4 @@
-"""Puts the chosen candidate, its tokenizer, the drift reference and the golden rows into a bundle.
+"""Puts the chosen candidate, the drift reference and the golden rows into a bundle.
 
 Reads the stage folders dataset/, candidates/<chosen>/ and reference/; writes bundle/. A bundle that
 is there already may be deployed: it is never deleted and never overwritten.
@@ -20,17 +20,17 @@ from edgeloop.bundle import (
     CARD,
     GOLDEN,
     MANIFEST,
-    MODEL,
     REFERENCE,
-    TOKENIZER,
     Bundle,
     GoldenRow,
     open_bundle,
     write_bundle,
 )
-from edgeloop.errors import BundleError
+from edgeloop.errors import BundleError, EngineError
 from edgeloop.golden import make_golden
+from edgeloop.kinds import kind_of, model_files
 from edgeloop.ledger import Deployment, Ledger, RunResult
+from edgeloop.models import open_model
 from edgeloop.recipe import Recipe
 from edgeloop.records import (
     Adapter,
@@ -43,7 +43,6 @@ from edgeloop.records import (
 )
 from edgeloop.rows import read_rows
 from edgeloop.rundir import RunDir, digest_entries, digest_of
-from edgeloop.runtime import OnnxModel
 from edgeloop.tasks import TASKS
 
 logger = logging.getLogger(__name__)
@@ -98,8 +97,10 @@ def ship(
     if made is not None:
         return made
     chosen = Chosen(recipe, dataset, certificate, candidate, reference, run)
-    if not (chosen.folder / MODEL).exists():
-        raise BundleError(f"{run.root}: {candidate.kind}/{MODEL} is gone; run the recipe again")
+    try:
+        kind_of(chosen.folder)
+    except EngineError as problem:
+        raise BundleError(str(problem)) from None
     answered = _answer(chosen)
     if os.path.lexists(folder):
         _move_aside(folder)
@@ -169,8 +170,7 @@ def _parents(
 
 def _answer(chosen: Chosen) -> Answered:
     recipe, labels, task = chosen.recipe, chosen.dataset.labels, TASKS[chosen.recipe.task]
-    folder = chosen.folder
-    model = OnnxModel(folder / MODEL, folder / TOKENIZER, recipe.serve.max_tokens)
+    model = open_model(chosen.folder, recipe.serve.max_tokens)
     data = chosen.run.folder("dataset")
     test, reference = read_rows(data, "test"), read_rows(data, "reference")
     return Answered(
@@ -181,7 +181,7 @@ def _answer(chosen: Chosen) -> Answered:
 
 
 def _fill(aside: Path, chosen: Chosen, answered: Answered) -> None:
-    for name in (MODEL, TOKENIZER):
+    for name in model_files(chosen.folder):
         shutil.copyfile(chosen.folder / name, aside / name)
     shutil.copyfile(chosen.run.folder("reference") / REFERENCE, aside / REFERENCE)
     lines = "".join(f"{row.model_dump_json()}\n" for row in answered.golden)
@@ -199,7 +199,7 @@ def _manifest(
     return Manifest(
         name=recipe.name,
         task=recipe.task,
-        engine="onnx",
+        engine=kind_of(chosen.folder).engine,
         candidate=candidate.kind,
         labels=chosen.dataset.labels,
         max_tokens=recipe.serve.max_tokens,

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 
-from edgeloop.bundle import MODEL, TOKENIZER, Bundle
+from edgeloop.bundle import Bundle
 from edgeloop.errors import MonitorError, RecipeError
+from edgeloop.models import open_model
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.records import Verdict
-from edgeloop.runtime import OnnxModel, split_rows
 from edgeloop.tasks import TASKS, Task
 from monitor.observer import DriftObserver
 
@@ -245,14 +245,14 @@ def replay_offline(
     manifest = bundle.manifest
     task = check_replayable(manifest.task, manifest.text_pair)
     observer = DriftObserver(bundle)
-    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
+    model = open_model(bundle.path, manifest.max_tokens)
     tally = _Tally(len(rows), progress)
     for _, text, label in rows:
-        encoded = model.encode([text])
-        (output,) = split_rows(encoded, model.run(encoded))
+        answered = model.answer(text)
+        output = answered.output
         probabilities = task.probabilities(output, manifest.labels)
         verdict = observer.observe(
-            Observation(text, output.embedding, probabilities, encoded.tokens[0])
+            Observation(text, output.embedding, probabilities, answered.tokens)
         )
         tally.answered(_sorted(task, label), task.answer(output, manifest.labels).label)
         status = observer.status()

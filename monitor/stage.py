@@ -1,6 +1,6 @@
 """The stage's entry: chosen candidate and held-out rows -> what drift is measured against.
 
-Reads dataset/reference.jsonl and candidates/<chosen>/{model.onnx,tokenizer.json} of the run; writes
+Reads dataset/reference.jsonl and the model in candidates/<chosen>/ of the run; writes
 reference/{reference.npz,record.json}.
 """
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeloop.bundle import MODEL, REFERENCE, TOKENIZER
+from edgeloop.bundle import REFERENCE
 from edgeloop.errors import MonitorError
+from edgeloop.models import Model, open_model
 from edgeloop.recipe import Recipe
 from edgeloop.records import Certificate, Dataset, Reference
 from edgeloop.rows import Row, TextInput, read_rows, whole_text
 from edgeloop.rundir import RECORD_NAME, RunDir, digest_entries, list_files
-from edgeloop.runtime import OnnxModel
 from edgeloop.tasks import TASKS, Task
 from monitor.fit import fit_reference
 from monitor.geometry import Vectors
@@ -64,7 +64,7 @@ def run(
     }
 
     def work(folder: Path, inputs_digest: str) -> Reference:
-        model = OnnxModel(chosen / MODEL, chosen / TOKENIZER, recipe.serve.max_tokens)
+        model = open_model(chosen, recipe.serve.max_tokens)
         rows = read_rows(run.folder("dataset"), SPLIT)
         scorer = Scorer(model, TASKS[recipe.task], dataset.labels, progress)
         data = _fit(scorer, rows, target)
@@ -91,7 +91,7 @@ def run(
 class Scorer:
     """The artefact that ships, and what its numbers mean."""
 
-    model: OnnxModel
+    model: Model
     task: Task
     labels: tuple[str, ...]
     progress: Progress

@@ -18,10 +18,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeloop.bundle import MODEL, TOKENIZER, Bundle
-from edgeloop.errors import EngineError
+from edgeloop.bundle import Bundle
+from edgeloop.errors import EngineError, TextTooLong
+from edgeloop.models import Model, open_model
 from edgeloop.rows import TextInput
-from edgeloop.runtime import Encoded, OnnxModel, Output, RowOutput, split_rows
+from edgeloop.runtime import ONLY_STAGE, RowOutput
 from edgeloop.tasks import TASKS, Answer
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Scored:
     abstained: bool
     queue_seconds: float
     inference_seconds: float
+    stage: str = ONLY_STAGE
 
 
 @dataclass(eq=False, slots=True)
@@ -84,14 +86,6 @@ class Job:
     def waiting(self) -> int:
         """How many texts no thread has taken yet."""
         return len(self.texts) - self.taken
-
-
-class Model(Protocol):
-    """What the threads run; edgeloop.runtime.OnnxModel is one."""
-
-    def encode(self, texts: Sequence[TextInput]) -> Encoded: ...
-
-    def run(self, encoded: Encoded) -> Output: ...
 
 
 class Reader:
@@ -151,7 +145,7 @@ class Engine(Protocol):
 
 
 class ThreadEngine:
-    """The Engine for a model whose run() is thread-safe and lets go of the GIL."""
+    """The Engine for a model in this process, which lets go of the GIL while it runs."""
 
     def __init__(self, model: Model, reader: Reader, workers: int, queue_texts: int) -> None:
         self._model = model
@@ -255,20 +249,21 @@ class ThreadEngine:
     def _score(self, job: Job, index: int) -> Scored:
         text = job.texts[index]
         started = time.monotonic()
-        encoded = self._model.encode([text])
-        if encoded.truncated[0] and not job.truncate:
-            raise TooLong(index)
-        (output,) = split_rows(encoded, self._model.run(encoded))
-        answer, probabilities, abstained = self._reader.read(output)
+        try:
+            answered = self._model.answer(text, job.truncate)
+        except TextTooLong:
+            raise TooLong(index) from None
+        answer, probabilities, abstained = self._reader.read(answered.output)
         return Scored(
             text=text,
-            tokens=encoded.tokens[0],
-            output=output,
+            tokens=answered.tokens,
+            output=answered.output,
             answer=answer,
             probabilities=probabilities,
             abstained=abstained,
             queue_seconds=started - job.submitted,
             inference_seconds=time.monotonic() - started,
+            stage=answered.stage,
         )
 
     def _fail(self, job: Job, problem: Exception) -> None:
@@ -284,6 +279,6 @@ class ThreadEngine:
 def open_engine(bundle: Bundle, workers: int, queue_texts: int) -> ThreadEngine:
     """Load a bundle's model. Raises EngineError where it does not load."""
     manifest = bundle.manifest
-    model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), manifest.max_tokens)
+    model = open_model(bundle.path, manifest.max_tokens)
     reader = Reader(manifest.task, manifest.labels, manifest.abstain_below)
     return ThreadEngine(model, reader, workers, queue_texts)

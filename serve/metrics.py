@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from edgeloop.bundle import Bundle
+from edgeloop.cascade import STAGES
 from edgeloop.naming import metric_name
 from edgeloop.tasks import TASKS
 from serve.engine import Scored
@@ -104,6 +105,12 @@ class ServeMetrics:
             ("model", "variant"),
             registry=registry,
         )
+        self._stage_answers = Counter(
+            metric_name("stage_answers", total=True),
+            "Answered texts by the stage of the cascade that answered; none of other models",
+            ("model", "variant", "stage"),
+            registry=registry,
+        )
         self._model_info = Gauge(
             metric_name("model", "info"),
             "1 for the bundle that is served",
@@ -144,6 +151,9 @@ class ServeMetrics:
         self.monitor_errors = self._monitor_errors.labels(self.model)
         self._queue_wait_child = self._queue_wait.labels(self.model, VARIANT)
         self._inference_child = self._inference.labels(self.model, VARIANT)
+        self._stages = {
+            stage: self._stage_answers.labels(self.model, VARIANT, stage) for stage in STAGES
+        }
         self._abstained_child = self._abstained.labels(self.model, VARIANT)
 
     def answered(self, route: str, code: int, seconds: float) -> None:
@@ -159,6 +169,8 @@ class ServeMetrics:
             self._class(class_names[int(answer.probabilities.argmax())]).inc()
             if answer.abstained:
                 self._abstained_child.inc()
+            if answer.stage in self._stages:
+                self._stages[answer.stage].inc()
 
     def rejected(self, reason: str) -> None:
         """Count a refused request; `reason` is one of REJECTIONS."""

@@ -87,6 +87,8 @@ def _headers(bundle: Bundle, answers: Sequence[Scored]) -> list[tuple[bytes, byt
     if bundle.manifest.abstain_below is not None:
         said = b",".join(b"true" if answer.abstained else b"false" for answer in answers)
         headers.append((b"x-edgeloop-abstained", said))
+    if bundle.manifest.engine == "cascade":
+        headers.append((b"x-edgeloop-stage", b",".join(a.stage.encode() for a in answers)))
     return headers
 
 

@@ -3,10 +3,11 @@
     {"inputs": as for /predict, or as for /embed where the model makes vectors, "truncate": false}
     -> {"predictions": [{"labels": ["a"], "scores": [0.9], "spans": [], "score": 0.9,
                          "abstained": false}], "embeddings": [], "bundle": "<digest>",
-        "timings": {"queue_ms": 0.1, "inference_ms": 1.9}}
+        "timings": {"queue_ms": 0.1, "inference_ms": 1.9, "stages": ["first"]}}
 
 `predictions` and `embeddings` (text-embedding) have a row per text. `score` is how sure the model
-is of the whole answer; `abstained` says that it is too low for the answer to stand.
+is of the whole answer; `abstained` says that it is too low for the answer to stand. `stages`: a
+cascade's alone.
 """
 
 from collections.abc import Sequence
@@ -40,11 +41,13 @@ class Prediction(msgspec.Struct):
     abstained: bool
 
 
-class Timings(msgspec.Struct):
-    """The longest wait of a text for a thread, and all texts' tokenizing and inference."""
+class Timings(msgspec.Struct, omit_defaults=True):
+    """The longest wait of a text for a thread, and all texts' tokenizing and inference; of a
+    cascade which stage answered each text."""
 
     queue_ms: float
     inference_ms: float
+    stages: tuple[str, ...] = ()
 
 
 class Reply(msgspec.Struct):
@@ -75,9 +78,15 @@ def encode_v1(answers: Sequence[Scored], bundle: Bundle) -> bytes:
         timings=Timings(
             queue_ms=1000.0 * max(answer.queue_seconds for answer in answers),
             inference_ms=1000.0 * sum(answer.inference_seconds for answer in answers),
+            stages=_stages(answers, bundle),
         ),
     )
     return msgspec.json.encode(reply)
+
+
+def _stages(answers: Sequence[Scored], bundle: Bundle) -> tuple[str, ...]:
+    is_cascade = bundle.manifest.engine == "cascade"
+    return tuple(answer.stage for answer in answers) if is_cascade else ()
 
 
 def _prediction(scored: Scored) -> Prediction:

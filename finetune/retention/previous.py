@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from edgeloop.bundle import MODEL, TOKENIZER, Bundle
+from edgeloop.bundle import Bundle
 from edgeloop.errors import EdgeloopError, RecipeError
+from edgeloop.models import open_model
 from edgeloop.recipe import Recipe
 from edgeloop.records import Dataset
 from edgeloop.rows import Row, TextInput, read_rows
 from edgeloop.rundir import RECORD_NAME, list_files
-from edgeloop.runtime import OnnxModel, RowOutput
+from edgeloop.runtime import RowOutput
 
 # Tasks with one vector of logits per row, which another model's can be held against.
 DISTILLABLE = ("text-classification", "multi-label-classification")
@@ -55,8 +56,7 @@ def used_digest(recipe: Recipe, previous: Bundle | None) -> str | None:
 
 def answers(previous: Bundle, inputs: Sequence[TextInput]) -> list[RowOutput]:
     """What the deployed artefact says, on the runtime that serves it."""
-    model = OnnxModel(previous.file(MODEL), previous.file(TOKENIZER), previous.manifest.max_tokens)
-    return model.score(inputs)
+    return open_model(previous.path, previous.manifest.max_tokens).score(inputs)
 
 
 def training_rows(previous: Bundle) -> list[Row]:

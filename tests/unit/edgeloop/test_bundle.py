@@ -13,7 +13,6 @@ from edgeloop.bundle import (
     GOLDEN,
     MANIFEST,
     MODEL,
-    NEEDED,
     REFERENCE,
     TOKENIZER,
     Bundle,
@@ -25,6 +24,8 @@ from edgeloop.errors import BundleError
 from edgeloop.records import FileEntry, Manifest
 from edgeloop.rundir import digest_file
 from tests import tiny
+
+NEEDED = (MODEL, TOKENIZER, REFERENCE, GOLDEN, CARD)
 
 
 @pytest.fixture

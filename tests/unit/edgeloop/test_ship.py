@@ -190,7 +190,7 @@ def test_a_candidate_that_is_gone_is_named_and_nothing_is_moved(made: Made) -> N
     chosen = certificate(made.run)
     made.run.folder("bundle").mkdir()
     (made.run.folder("candidates") / KIND / MODEL).unlink()
-    with pytest.raises(BundleError, match=f"{KIND}/{MODEL} is gone"):
+    with pytest.raises(BundleError, match=f"{KIND}: no whole model lies here"):
         ship(
             made.recipe,
             dataset(made.run),

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edgeloop.errors import EngineError
+from edgeloop.errors import EngineError, TextTooLong
 from edgeloop.rows import TextInput
-from edgeloop.runtime import Encoded, Output, RowOutput
+from edgeloop.runtime import Answered, RowOutput
 from serve.engine import Expired, Job, QueueFull, Reader, ThreadEngine, TooLong, Unhealthy
 
 WAIT_SECONDS = 10.0
@@ -24,19 +24,12 @@ class GateModel:
         self.gate = threading.Event()
         self.entered = threading.Event()
         self.order: list[str] = []
-        self._text = threading.local()
 
-    def encode(self, texts: Sequence[TextInput]) -> Encoded:
-        (text,) = texts
+    def answer(self, text: TextInput, truncate: bool = True) -> Answered:
         assert isinstance(text, str)
-        self._text.value = text
         self.order.append(text)
-        ids = np.zeros((1, len(text)), dtype=np.int64)
-        offsets = tuple((i, i + 1) for i in range(len(text)))
-        return Encoded(ids, ids + 1, ids, (len(text),), (len(text) > 20,), (offsets,))
-
-    def run(self, encoded: Encoded) -> Output:
-        text = self._text.value
+        if len(text) > 20 and not truncate:
+            raise TextTooLong(text)
         if text == "wait":
             self.entered.set()
             assert self.gate.wait(WAIT_SECONDS)
@@ -44,8 +37,11 @@ class GateModel:
             raise EngineError("the model broke")
         if text == "die":
             raise SystemExit
-        logits = np.array([[float(len(text)), np.nan if text == "nan" else 0.0]], np.float32)
-        return Output(logits, np.ones((1, 4), np.float32))
+        logits = np.array([float(len(text)), np.nan if text == "nan" else 0.0], np.float32)
+        return Answered(RowOutput(logits, np.ones(4, np.float32)), len(text), len(text) > 20)
+
+    def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
+        return [self.answer(text).output for text in texts]
 
 
 @contextmanager
