@@ -16,7 +16,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """`data`: the dataset's folder; `folder`: the stage's own; `scratch`: one that is thrown away."""
+    """`data`: the dataset's folder, `folder`: the stage's, `scratch`: one that is thrown away."""
 
     recipe: Recipe
     record: MergedModel

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import ExportError
-from edgeloop.rows import Row, TextInput, read_rows
+from edgeloop.rows import UNLABELLED, Row, TextInput, read_rows
 from edgeloop.tasks import Task
 
 
@@ -49,5 +49,7 @@ def read_gate_rows(dataset: Path) -> GateRows:
 
 
 def read_training_inputs(dataset: Path, task: Task) -> list[TextInput]:
-    """What the model reads of the training rows: all that the making of a candidate may look at."""
-    return task.inputs(read_rows(dataset, "train"))
+    """What the model reads of the training rows and the unlabelled texts: all that the making of a
+    candidate may look at."""
+    unlabelled = [row.input for row in read_rows(dataset, UNLABELLED)]
+    return [*task.inputs(read_rows(dataset, "train")), *unlabelled]

@@ -233,7 +233,8 @@ def _resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
         )
     else:
         resolved = absolute(files)
-    data = recipe.data.model_copy(update={"files": resolved})
+    unlabelled = absolute(recipe.data.unlabelled)
+    data = recipe.data.model_copy(update={"files": resolved, "unlabelled": unlabelled})
     retention = recipe.finetune.retention
     retention = retention.model_copy(update={"files": absolute(retention.files)})
     finetune = recipe.finetune.model_copy(update={"retention": retention})

@@ -100,9 +100,11 @@ class Augment(Section):
 
 class Data(Section):
     """The team's own labelled rows: csv, tsv, jsonl, parquet, or the folder of a Hugging Face
-    dataset. `encoding` null: UTF-8, or what the bytes look like, which `edgeloop check` names."""
+    dataset. `encoding` null: UTF-8, or what the bytes look like, which `edgeloop check` names.
+    `unlabelled` files hold texts that nobody has labelled: small models are taught on them too."""
 
     files: tuple[Path, ...] | SplitFiles
+    unlabelled: tuple[Path, ...] = ()
     columns: Columns = Columns()
     encoding: str | None = None
     label_separator: str = Field("|", min_length=1)

@@ -69,6 +69,10 @@ class Row:
         return self.text if self.text_pair is None else (self.text, self.text_pair)
 
 
+# Rows without a truth, beside the splits' files.
+UNLABELLED = "unlabelled"
+
+
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """One row per line, the same bytes for the same rows; in place."""
     with path.open("w", encoding="utf-8", newline="\n") as stream:

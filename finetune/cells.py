@@ -86,7 +86,7 @@ def make_row(row: RowCells) -> Row | None:
     """The checked row, with the id "" where the file has none; None where something is wrong."""
     before = row.problems.count
     wanted = row.wanted
-    content = CONTENTS[wanted.task](row)
+    content = CONTENTS[wanted.task](row) if wanted.is_labelled else _bare(row)
     key = "" if wanted.key is None else row.text(wanted.key)
     given = row.cells.get(wanted.columns.id)
     row_id = "" if given is None else row.checked(wanted.columns.id, given)
@@ -107,6 +107,10 @@ def _utf8_bytes(text: str) -> int | None:
         return len(text.encode())
     except UnicodeEncodeError:
         return None
+
+
+def _bare(row: RowCells) -> Content:
+    return {"text": row.text(row.wanted.columns.text), "text_pair": row.pair()}
 
 
 def _classified(row: RowCells) -> Content:

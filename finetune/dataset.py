@@ -4,13 +4,13 @@ there without writing (`edgeloop check`), `prepare` in stage.py writes it. Needs
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 from edgeloop.recipe import Data, Recipe, SplitFiles
 from edgeloop.records import SPLITS
-from edgeloop.rows import Row
+from edgeloop.rows import UNLABELLED, Row
 from finetune.data import Problems, Wanted, read_files
 from finetune.split import divide
 
@@ -24,6 +24,7 @@ class Rows:
     splits: Splits
     reference_is_test: bool
     warnings: tuple[str, ...]
+    unlabelled: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,19 @@ def load(recipe: Recipe) -> Rows:
     own_reference = "reference" in splits
     if not own_reference:
         splits["reference"] = list(splits["test"])
-    return Rows({name: splits[name] for name in SPLITS}, not own_reference, warnings)
+    unlabelled, said = _read_unlabelled(recipe, splits)
+    ordered = {name: splits[name] for name in SPLITS}
+    return Rows(ordered, not own_reference, (*warnings, *said), unlabelled)
 
 
 def source_files(data: Data) -> list[tuple[str, Path]]:
-    """(split or "rows", file) for every file that the recipe names; a folder is all its files."""
+    """(split, "rows" or "unlabelled", file) for every file that the recipe names; a folder is all
+    its files."""
     if isinstance(data.files, SplitFiles):
         named = [(name, path) for name, paths in data.files if paths for path in paths]
     else:
         named = [("rows", path) for path in data.files]
+    named += [(UNLABELLED, path) for path in data.unlabelled]
     return [(name, file) for name, path in named for file in files_of(path)]
 
 
@@ -121,6 +126,32 @@ def _read_splits(recipe: Recipe, problems: Problems) -> Splits:
         # What is left of the rows divides differently: problems of the splits would mislead.
         return {"train": rows}
     return divide(rows, data.split, problems)
+
+
+def _read_unlabelled(recipe: Recipe, splits: Splits) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """The rows of data.unlabelled, each text once, and warnings.
+
+    What the model is chosen or judged on is left out: a model that was taught what its teacher says
+    of a test row would agree with it there more than elsewhere. Raises DatasetError with all
+    problems.
+    """
+    problems = Problems()
+    wanted = replace(Wanted.of(recipe.data, recipe.task), is_labelled=False)
+    rows = read_files(recipe.data.unlabelled, wanted, problems)
+    problems.raise_if_any()
+    seen = {normalised(content(row)) for name in SPLITS for row in splits[name]}
+    kept: dict[str, Row] = {}
+    for row in rows:
+        text = normalised(content(row))
+        if text not in seen:
+            kept.setdefault(text, row)
+    said = tuple(problems.warnings)
+    if len(kept) < len(rows):
+        said += (
+            f"{UNLABELLED}: {len(rows) - len(kept)} of {len(rows)} texts are left out, they stand "
+            "in a split or repeat another",
+        )
+    return tuple(kept.values()), said
 
 
 def _check_ids(splits: Splits, problems: Problems) -> None:

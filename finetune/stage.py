@@ -15,7 +15,7 @@ from edgeloop.errors import DatasetError, MergeError, RecipeError
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe
 from edgeloop.records import Adapter, Dataset, FileEntry, MergedModel
-from edgeloop.rows import write_rows
+from edgeloop.rows import UNLABELLED, write_rows
 from edgeloop.rundir import RunDir, digest_entries, digest_file, list_files
 from edgeloop.tasks import TASKS
 from finetune.adapt import ADAPTER, DATASET, MERGED, Inputs, check_files, train_adapter
@@ -51,7 +51,7 @@ def prepare(
     sources = _sources(recipe)
     depends_on = {
         "task": recipe.task,
-        "data": recipe.data.model_dump(mode="json", exclude={"files", "audit"}),
+        "data": recipe.data.model_dump(mode="json", exclude={"files", "unlabelled", "audit"}),
         "base": recipe.base,
         "max_tokens": recipe.serve.max_tokens,
         "files": [(split, entry.sha256) for split, entry in sources],
@@ -68,6 +68,8 @@ def prepare(
             rows = add_replay(rows, recipe, previous)
         for name, split in rows.splits.items():
             write_rows(folder / f"{name}.jsonl", split)
+        if recipe.data.unlabelled:
+            write_rows(folder / f"{UNLABELLED}.jsonl", rows.unlabelled)
         files = list_files(folder)
         return Dataset(
             inputs_digest=inputs_digest,

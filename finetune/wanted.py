@@ -19,6 +19,7 @@ class Wanted:
     key: str | None
     label_separator: str
     encoding: str | None
+    is_labelled: bool = True
 
     @classmethod
     def of(cls, data: Data, task: TaskName, key: str | None = None) -> Self:
@@ -59,6 +60,8 @@ class Wanted:
     def _content(self, there: Collection[str]) -> list[str]:
         columns = self.columns
         pair = [] if columns.text_pair is None else [columns.text_pair]
+        if not self.is_labelled:
+            return [columns.text, *pair]
         if self.task == "text-embedding":
             return [columns.text, columns.positive]
         if self.task != "token-classification":

@@ -43,7 +43,7 @@ def measure(
         "dataset": dataset.digest,
         "previous": None if compared is None else compared.digest,
         "files": [digest_file(path) for path in retention_files(recipe)],
-        "data": recipe.data.model_dump(mode="json", exclude={"files"}),
+        "data": recipe.data.model_dump(mode="json", exclude={"files", "unlabelled"}),
         "max_drop": retention.max_drop,
         "confidence": recipe.compress.budget.confidence,
         "is_replayed": retention.replay_ratio > 0.0,

@@ -258,3 +258,41 @@ def test_a_dataset_folder_is_all_its_files(tmp_path: Path) -> None:
         "state.json",
     ]
     assert sum(len(rows) for rows in load(data).splits.values()) > 40
+
+
+# -- texts without labels ----------------------------------------------------------------------
+
+
+def with_unlabelled(tmp_path: Path, texts: list[str], **columns: Any) -> Data:
+    rows = [json.dumps({"text": text, "other": f"to {text}"}) for text in texts]
+    (tmp_path / "more.jsonl").write_text("\n".join(rows) + "\n")
+    data = one_file(tmp_path, labelled("a", 40) + labelled("b", 40))
+    return data.model_copy(
+        update={"unlabelled": (tmp_path / "more.jsonl",), "columns": Columns(**columns)}
+    )
+
+
+def test_unlabelled_texts_need_no_label_column(tmp_path: Path) -> None:
+    rows = load(with_unlabelled(tmp_path, ["one", "two"])).unlabelled
+    assert [(row.text, row.labels) for row in rows] == [("one", ()), ("two", ())]
+    assert rows[0].where.endswith("more.jsonl:1")
+
+
+def test_unlabelled_texts_of_a_split_or_twice_there_are_left_out_and_told(tmp_path: Path) -> None:
+    found = load(with_unlabelled(tmp_path, ["Text  A 3", "new", "NEW", "text b 7"]))
+    assert [row.text for row in found.unlabelled] == ["new"]
+    assert any("unlabelled: 3 of 4 texts are left out" in line for line in found.warnings)
+
+
+def test_without_unlabelled_files_there_are_no_such_texts(tmp_path: Path) -> None:
+    assert load(one_file(tmp_path, labelled("a", 40) + labelled("b", 40))).unlabelled == ()
+
+
+def test_bad_unlabelled_rows_are_told_with_their_line(tmp_path: Path) -> None:
+    data = with_unlabelled(tmp_path, ["one", " "])
+    assert "more.jsonl:2: text is empty" in complaint(data)
+
+
+def test_unlabelled_files_are_sources_and_change_a_runs_digest(tmp_path: Path) -> None:
+    data = with_unlabelled(tmp_path, ["one"])
+    assert ("unlabelled", tmp_path / "more.jsonl") in source_files(data)
