@@ -7,7 +7,7 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from compress.outliers import tame_outliers
+from compress.quantize.outliers import tame_outliers
 from compress.source import Source
 from edgeloop.bundle import MODEL, TOKENIZER
 
