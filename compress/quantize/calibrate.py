@@ -84,8 +84,7 @@ def observe(
     for name, values in _activations(session, names, feeds):
         counts[name] += np.histogram(values, BINS, (lows[name], _above(lows[name], highs[name])))[0]
     return {
-        name: Histogram(lows[name], _above(lows[name], highs[name]), counts[name])
-        for name in names
+        name: Histogram(lows[name], _above(lows[name], highs[name]), counts[name]) for name in names
     }
 
 
