@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.int8 import dynamic_int8
+from compress.quantize.dynamic import dynamic_int8
 from compress.source import Source, Step
 from edgeloop.bundle import MODEL, TOKENIZER
 

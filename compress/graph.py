@@ -4,9 +4,12 @@ Exporters write stack traces with the paths of the machine into every node; thos
 machine to machine, and so would the file's hash.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 
 def tidy(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
@@ -52,3 +55,44 @@ def _strip_nodes(nodes: Sequence[onnx.NodeProto]) -> None:
             attribute.doc_string = ""
             if attribute.HasField("g"):
                 _strip(attribute.g)
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
+    """Every constant by name: initializers, and the Constant nodes of the older exporter."""
+    found = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return found
+
+
+def attribute(node: onnx.NodeProto, name: str, default: float) -> float:
+    """A number among the node's attributes."""
+    for found in node.attribute:
+        if found.name == name:
+            return float(onnx.helper.get_attribute_value(found))
+    return default
+
+
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """Give every node without a name one of its own, in place: quantizers go by names."""
+    for number, node in enumerate(graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove the initializers that nothing reads, in place."""
+    used = {name for node in all_nodes(graph) for name in node.input}
+    used |= {value.name for value in graph.output}
+    kept = [weight for weight in graph.initializer if weight.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The graph's nodes and those of the graphs in them."""
+    for node in graph.node:
+        yield node
+        for found in node.attribute:
+            if found.HasField("g"):
+                yield from all_nodes(found.g)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.outliers import Feed, outlier_ratio, tame_outliers
+from compress.quantize.outliers import Feed, outlier_ratio, tame_outliers
 
 CHANNELS, OUTPUTS, OUTLIER = 40, 5, 7
 Weights = NDArray[np.float32]
