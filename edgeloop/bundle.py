@@ -2,6 +2,7 @@
 checks schema, sizes and hashes before a byte of the model is used.
 
     manifest.json  model.onnx  tokenizer.json  reference.npz  golden.jsonl  README.md
+    model.sig      where it is signed (edgeloop.signing)
 """
 
 import hashlib
@@ -25,9 +26,10 @@ TOKENIZER = "tokenizer.json"
 REFERENCE = "reference.npz"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
+SIGNATURE = "model.sig"
 NEEDED = (MODEL, TOKENIZER, REFERENCE, GOLDEN, CARD)
 SCHEMA_VERSION = 1
-NOT_LISTED = (MANIFEST, "model.sig")
+NOT_LISTED = (MANIFEST, SIGNATURE)
 
 
 class GoldenRow(Record):

@@ -29,7 +29,7 @@ ROUTE_CODES = {
     OTHER: (404, 405, 500),
 }
 REJECTIONS = ("invalid", "body_too_large", "queue_full", "deadline", "engine", "ledger")
-SWAP_REASONS = ("ok", "verify", "load", "golden")
+SWAP_REASONS = ("ok", "verify", "signature", "load", "golden")
 
 
 class ServeMetrics:

@@ -18,6 +18,7 @@ from edgeloop.golden import agrees
 from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from edgeloop.rows import TextInput
+from edgeloop.signing import verify_apart
 from edgeloop.tasks import TASKS
 from serve.engine import Engine, Job, Scored, open_engine
 from serve.feed import Feed
@@ -30,7 +31,7 @@ GOLDEN_TIMEOUT_SECONDS = 60.0
 
 
 class ActivationError(BundleError):
-    """A bundle that may not serve; `reason` is verify, load or golden."""
+    """A bundle that may not serve; `reason` is verify, signature, load or golden."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -136,10 +137,16 @@ class Activator:
             ) from problem
 
 
-def verify_bundle(path: Path, model: str | None = None, digest: str | None = None) -> Bundle:
-    """Open a bundle, and check that it is the expected model and digest where they are given.
+def verify_bundle(
+    path: Path,
+    model: str | None = None,
+    digest: str | None = None,
+    public_key: Path | None = None,
+) -> Bundle:
+    """Open a bundle, and check that it is the expected model and digest and signed with the key's
+    other half, where they are given.
 
-    Raises ActivationError (verify).
+    Raises ActivationError (verify, signature).
     """
     try:
         bundle = open_bundle(path)
@@ -155,6 +162,11 @@ def verify_bundle(path: Path, model: str | None = None, digest: str | None = Non
             f"{path}: has the digest {bundle.digest}, the ledger deployed {digest}; "
             "deploy the bundle again",
         )
+    if public_key is not None:
+        try:
+            verify_apart(path, public_key)
+        except BundleError as problem:
+            raise ActivationError("signature", str(problem)) from problem
     return bundle
 
 
