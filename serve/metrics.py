@@ -110,6 +110,12 @@ class ServeMetrics:
             ("model", "variant", "version", "digest"),
             registry=registry,
         )
+        self._isa_differs = Gauge(
+            metric_name("isa_differs"),
+            "1 where the served bundle was certified on a machine with other instructions",
+            ("model", "variant"),
+            registry=registry,
+        )
         self._swaps = Counter(
             metric_name("swaps", total=True),
             "Attempts to swap the bundle: ok, or the step that failed",
@@ -168,8 +174,9 @@ class ServeMetrics:
         """Count an attempt to swap; `reason` is one of SWAP_REASONS."""
         self._swaps.labels(self.model, reason).inc()
 
-    def show_bundle(self, bundle: Bundle) -> None:
+    def show_bundle(self, bundle: Bundle, isa_differs: bool = False) -> None:
         """Make a bundle the one in edgeloop_model_info, and start its classes at 0."""
+        self._isa_differs.labels(self.model, VARIANT).set(isa_differs)
         if self._info is not None:
             self._model_info.remove(*self._info)
         self._info = (self.model, VARIANT, bundle.manifest.created_at, bundle.digest)

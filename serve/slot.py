@@ -15,6 +15,7 @@ from pathlib import Path
 from edgeloop.bundle import Bundle, open_bundle
 from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
+from edgeloop.machine import describe_machine, isa_warning
 from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from edgeloop.rows import TextInput
@@ -41,8 +42,11 @@ class ActivationError(BundleError):
 class Active:
     """A deployment with a count of the requests that it answers."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, feed: Feed) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, feed: Feed, isa_differs: bool = False
+    ) -> None:
         self.bundle = bundle
+        self.isa_differs = isa_differs
         self.engine = engine
         self.feed = feed
         self.class_names = TASKS[bundle.manifest.task].class_names(bundle.manifest.labels)
@@ -84,13 +88,13 @@ class Slot:
     def __init__(self, active: Active, metrics: ServeMetrics) -> None:
         self.current = active
         self._metrics = metrics
-        metrics.show_bundle(active.bundle)
+        metrics.show_bundle(active.bundle, active.isa_differs)
 
     def swap(self, active: Active) -> None:
         """Let another deployment answer from now on. Call it on the event loop only: there no
         request stands between its look at `current` and its admission."""
         old, self.current = self.current, active
-        self._metrics.show_bundle(active.bundle)
+        self._metrics.show_bundle(active.bundle, active.isa_differs)
         old.retire()
 
 
@@ -126,7 +130,8 @@ class Activator:
             agreement,
             time.monotonic() - started,
         )
-        return Active(bundle, engine, Feed(observer, self.on_verdict, self.metrics))
+        feed = Feed(observer, self.on_verdict, self.metrics)
+        return Active(bundle, engine, feed, _warn_of_other_isa(bundle))
 
     def _observer(self, bundle: Bundle) -> Observer:
         try:
@@ -135,6 +140,14 @@ class Activator:
             raise ActivationError(
                 "load", f"{bundle.path}: the drift monitor does not start ({problem})"
             ) from problem
+
+
+def _warn_of_other_isa(bundle: Bundle) -> bool:
+    """Was the bundle certified on a machine with other instructions than this one's?"""
+    warning = isa_warning(bundle.manifest.machine, describe_machine())
+    if warning is not None:
+        logger.warning("event=other_isa bundle=%s problem=%r", bundle.digest[:12], warning)
+    return warning is not None
 
 
 def verify_bundle(
