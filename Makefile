@@ -36,7 +36,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("edgeloop needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt torch
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[cpu,train,qlora,example,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[cpu,train,qlora,sign,example,dev]'
 	touch $(READY)
 
 clean:

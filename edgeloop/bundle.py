@@ -2,6 +2,7 @@
 checks schema, sizes and hashes before a byte of the model is used.
 
     manifest.json  reference.npz  golden.jsonl  README.md  and the model's files (edgeloop.kinds)
+    model.sig      where it is signed (edgeloop.signing)
 """
 
 import hashlib
@@ -26,9 +27,10 @@ MANIFEST = "manifest.json"
 REFERENCE = "reference.npz"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
+SIGNATURE = "model.sig"
 NEEDED = (REFERENCE, GOLDEN, CARD)
 SCHEMA_VERSION = 1
-NOT_LISTED = (MANIFEST, "model.sig")
+NOT_LISTED = (MANIFEST, SIGNATURE)
 
 
 class GoldenRow(Record):

@@ -46,6 +46,9 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="The recipe's name.")]
+PublicKey = Annotated[
+    Path | None, typer.Option(metavar="PUBLIC.pem", help="Refuse what its owner did not sign.")
+]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")]
 
 
@@ -251,11 +254,26 @@ def bundle_inspect(path: BundlePath, as_json: AsJson = False) -> None:
 
 
 @bundle_app.command("verify")
-def bundle_verify(path: BundlePath, as_json: AsJson = False) -> None:
-    """Check schema, sizes and SHA-256 of every file."""
+def bundle_verify(path: BundlePath, key: PublicKey = None, as_json: AsJson = False) -> None:
+    """Check schema, sizes and SHA-256 of every file, and the signature with --key."""
+    from edgeloop.signing import verify_signature
+
     opened = open_bundle(path)
-    document = {"digest": opened.digest, "files": len(opened.manifest.files), "ok": True}
-    _emit(document, as_json, show.verified)
+    if key is not None:
+        verify_signature(opened, key)
+    _emit(show.verified_document(opened, key), as_json, show.verified)
+
+
+@bundle_app.command("sign")
+def bundle_sign(
+    path: BundlePath,
+    key: Annotated[Path, typer.Option(help="Private elliptic-curve key, PEM.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write model.sig over all files of a bundle (OpenSSF Model Signing)."""
+    from edgeloop.signing import sign_bundle
+
+    _emit(show.verified_document(sign_bundle(path, key), key), as_json, show.signed)
 
 
 @app.command()
@@ -267,6 +285,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8080,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: cores.")] = None,
+    require_signature: PublicKey = None,
 ) -> None:
     """Serve a bundle over HTTP, watching its traffic for drift."""
     if (bundle is None) == (follow is None):
@@ -274,7 +293,7 @@ def serve(
     from edgeloop.serving import serve_bundle
 
     ledger = _existing_ledger() if follow is not None else None
-    raise typer.Exit(serve_bundle(bundle, follow, host, port, workers, ledger))
+    raise typer.Exit(serve_bundle(bundle, follow, host, port, workers, ledger, require_signature))
 
 
 @monitor_app.command("replay")

@@ -110,9 +110,11 @@ def serve_bundle(
     port: int,
     workers: int | None,
     ledger: Ledger | None,
+    public_key: Path | None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Verdicts go to the ledger, where there
-    is one. Raises RecipeError (port in use), BundleError and LedgerError (nothing to serve)."""
+    is one; with a public key only bundles that are signed for it are served. Raises RecipeError
+    (port in use), BundleError and LedgerError (nothing to serve)."""
     writer = None if ledger is None else VerdictWriter(ledger.add_verdict)
 
     def make_observer(opened: Bundle) -> Observer:
@@ -132,6 +134,7 @@ def serve_bundle(
         on_verdict=on_verdict,
         make_collector=DriftCollector,
         workers=workers,
+        public_key=public_key,
     )
     try:
         return run_server(settings)

@@ -26,6 +26,7 @@ from edgeloop.bundle import (
     open_bundle,
     write_bundle,
 )
+from edgeloop.codebase import code_digest
 from edgeloop.errors import BundleError, EngineError
 from edgeloop.golden import make_golden
 from edgeloop.kinds import kind_of, model_files
@@ -47,6 +48,7 @@ from edgeloop.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
+CODE = "code"
 TOOLS = ("edgeloop", "torch", "transformers", "peft", "onnx", "onnxruntime", "tokenizers")
 
 
@@ -86,14 +88,15 @@ def ship(
 ) -> Bundle:
     """Open the bundle that is there and was made from the same parents, or write it: into bundle/,
     or beside it into bundle-<digest of the parents> where bundle/ holds another or a damaged one.
+    A bundle of the same parents stands whichever code made it: it may be deployed.
 
     Raises BundleError where the chosen candidate is gone or the bundle cannot be written,
     DatasetError where the rows do not read, EngineError where the candidate does not answer.
     """
     candidate = next(c for c in certificate.candidates if c.kind == certificate.chosen)
-    parents = _parents(recipe, dataset, adapter, candidate, reference)
-    folder = _place(run, parents)
-    made = _open_made_from(folder, parents)
+    inputs = _inputs(recipe, dataset, adapter, candidate, reference)
+    folder = _place(run, inputs)
+    made = _open_made_from(folder, inputs)
     if made is not None:
         return made
     chosen = Chosen(recipe, dataset, certificate, candidate, reference, run)
@@ -102,6 +105,7 @@ def ship(
     except EngineError as problem:
         raise BundleError(str(problem)) from None
     answered = _answer(chosen)
+    parents = {**inputs, CODE: code_digest()}
     if os.path.lexists(folder):
         _move_aside(folder)
 
@@ -131,20 +135,21 @@ def _is_whole(deployed: Deployment) -> bool:
         return False
 
 
-def _place(run: RunDir, parents: dict[str, str]) -> Path:
-    """bundle/ where it is of these parents or holds no bundle; else the folder beside it."""
+def _place(run: RunDir, inputs: dict[str, str]) -> Path:
+    """bundle/ where it is of these inputs or holds no bundle; else the folder beside it."""
     folder = run.folder("bundle")
-    if not (folder / MANIFEST).exists() or _open_made_from(folder, parents) is not None:
+    if not (folder / MANIFEST).exists() or _open_made_from(folder, inputs) is not None:
         return folder
-    return run.folder(f"bundle-{digest_of(parents)[:8]}")
+    return run.folder(f"bundle-{digest_of(inputs)[:8]}")
 
 
-def _open_made_from(folder: Path, parents: dict[str, str]) -> Bundle | None:
+def _open_made_from(folder: Path, inputs: dict[str, str]) -> Bundle | None:
     try:
         bundle = open_bundle(folder)
     except BundleError:
         return None  # none there, or damaged
-    return bundle if bundle.manifest.parents == parents else None
+    parents = {name: digest for name, digest in bundle.manifest.parents.items() if name != CODE}
+    return bundle if parents == inputs else None
 
 
 def _move_aside(folder: Path) -> None:
@@ -154,9 +159,10 @@ def _move_aside(folder: Path) -> None:
     logger.warning("folder=%s damaged, moved to %s", folder, aside)
 
 
-def _parents(
+def _inputs(
     recipe: Recipe, dataset: Dataset, adapter: Adapter, candidate: Candidate, reference: Reference
 ) -> dict[str, str]:
+    """All parents but the code, by the digest that says whether a bundle must be made again."""
     return {
         "base": adapter.base_digest,
         "dataset": dataset.digest,

@@ -1,11 +1,13 @@
 """Results of the commands: as one document for `--json`, and as text for a person."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from edgeloop import show_findings, show_run
+from edgeloop.bundle import Bundle
 from edgeloop.columns import MEGABYTE, columns, percent
 from edgeloop.ledger import Ledger
 
@@ -162,9 +164,28 @@ def bundle(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def verified_document(bundle: Bundle, key: Path | None) -> dict[str, Any]:
+    """What was checked or signed, and with which key."""
+    return {
+        "digest": bundle.digest,
+        "files": len(bundle.manifest.files),
+        "key": None if key is None else str(key),
+        "ok": True,
+    }
+
+
 def verified(document: dict[str, Any]) -> str:
     """One line."""
-    return f"OK: {document['files']} files match the manifest ({document['digest'][:12]})"
+    signed = "" if document["key"] is None else f"; signed for {document['key']}"
+    return f"OK: {document['files']} files match the manifest ({document['digest'][:12]}){signed}"
+
+
+def signed(document: dict[str, Any]) -> str:
+    """One line."""
+    return (
+        f"signed: {document['files']} files and the manifest ({document['digest'][:12]}) "
+        f"with {document['key']}"
+    )
 
 
 def replay(document: dict[str, Any]) -> str:

@@ -1,17 +1,21 @@
 """Follows the ledger: when another bundle becomes the deployed one, it is verified, loaded aside,
 replayed and put in the slot. A bundle that fails leaves the old one serving, and is not tried
-again until the ledger's pointer moves.
+again until the ledger's pointer moves; one that failed for its signature also when it is signed.
 """
 
 import asyncio
 import logging
+from pathlib import Path
 
+from edgeloop.bundle import SIGNATURE
 from edgeloop.errors import LedgerError
 from edgeloop.ledger import Deployment, Ledger
 from serve.metrics import ServeMetrics
 from serve.slot import ActivationError, Activator, Active, Slot, verify_bundle
 
 logger = logging.getLogger(__name__)
+
+Stamp = tuple[int, int]
 
 
 def deployed_now(ledger: Ledger, model: str) -> Deployment:
@@ -35,12 +39,15 @@ class Follower:
         activator: Activator,
         metrics: ServeMetrics,
         served: Deployment,
+        public_key: Path | None = None,
     ) -> None:
         self._slot = slot
         self._ledger = ledger
         self._activator = activator
         self._metrics = metrics
         self._seen = served
+        self._public_key = public_key
+        self._refused_signature: Stamp | None = None
         self._ledger_lost = False
 
     async def run(self, poll_seconds: float) -> None:
@@ -55,15 +62,18 @@ class Follower:
     async def look(self) -> None:
         """Look once, and swap where the pointer moved."""
         deployment = await self._deployed()
-        if deployment is None or deployment.sequence == self._seen.sequence:
+        if deployment is None or not self._is_news(deployment):
             return
-        self._seen = deployment
+        self._seen, self._refused_signature = deployment, None
         if deployment.bundle_digest == self._slot.current.bundle.digest:
             logger.info("event=already_served bundle=%s", deployment.bundle_digest[:12])
             return
+        stamp = _stamp(deployment)  # before the check: what comes after it is news
         try:
             active = await asyncio.to_thread(self._activate, deployment)
         except ActivationError as problem:
+            if problem.reason == "signature":
+                self._refused_signature = stamp
             self._metrics.swapped(problem.reason)
             logger.error("event=swap_refused reason=%s problem=%s", problem.reason, problem)
             return
@@ -76,6 +86,13 @@ class Follower:
             active.bundle.digest[:12],
             old.digest[:12],
         )
+
+    def _is_news(self, deployment: Deployment) -> bool:
+        """Did the pointer move, or was the bundle signed that was refused for its signature?"""
+        if deployment.sequence != self._seen.sequence:
+            return True
+        refused = self._refused_signature
+        return refused is not None and _stamp(deployment) != refused
 
     async def _deployed(self) -> Deployment | None:
         """The pointer, or None while the ledger cannot be read; said once, not at every poll."""
@@ -90,5 +107,16 @@ class Follower:
         return deployment
 
     def _activate(self, deployment: Deployment) -> Active:
-        bundle = verify_bundle(deployment.path, deployment.model, deployment.bundle_digest)
+        bundle = verify_bundle(
+            deployment.path, deployment.model, deployment.bundle_digest, self._public_key
+        )
         return self._activator.activate(bundle)
+
+
+def _stamp(deployment: Deployment) -> Stamp:
+    """Tells one signature file from the next; (0, 0) where there is none."""
+    try:
+        found = (deployment.path / SIGNATURE).stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino

@@ -30,7 +30,7 @@ ROUTE_CODES = {
     OTHER: (404, 405, 500),
 }
 REJECTIONS = ("invalid", "body_too_large", "queue_full", "deadline", "engine", "ledger")
-SWAP_REASONS = ("ok", "verify", "load", "golden")
+SWAP_REASONS = ("ok", "verify", "signature", "load", "golden")
 
 
 class ServeMetrics:
@@ -117,6 +117,12 @@ class ServeMetrics:
             ("model", "variant", "version", "digest"),
             registry=registry,
         )
+        self._isa_differs = Gauge(
+            metric_name("isa_differs"),
+            "1 where the served bundle was certified on a machine with other instructions",
+            ("model", "variant"),
+            registry=registry,
+        )
         self._swaps = Counter(
             metric_name("swaps", total=True),
             "Attempts to swap the bundle: ok, or the step that failed",
@@ -180,8 +186,9 @@ class ServeMetrics:
         """Count an attempt to swap; `reason` is one of SWAP_REASONS."""
         self._swaps.labels(self.model, reason).inc()
 
-    def show_bundle(self, bundle: Bundle) -> None:
+    def show_bundle(self, bundle: Bundle, isa_differs: bool = False) -> None:
         """Make a bundle the one in edgeloop_model_info, and start its classes at 0."""
+        self._isa_differs.labels(self.model, VARIANT).set(isa_differs)
         if self._info is not None:
             self._model_info.remove(*self._info)
         self._info = (self.model, VARIANT, bundle.manifest.created_at, bundle.digest)

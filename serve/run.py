@@ -38,6 +38,8 @@ JOIN_SECONDS = 5.0
 class ServerSettings:
     """What to serve (a bundle folder, or what the ledger says is deployed for a model) and where.
 
+    `public_key`: serve only bundles that are signed with its other half.
+
     `on_ready` gets the server's URL once it answers. `make_collector` makes the monitor's
     Prometheus collector from a function that returns the observer of the moment.
     """
@@ -54,6 +56,7 @@ class ServerSettings:
     workers: int | None = None
     queue_texts: int = 512
     poll_seconds: float = 0.5
+    public_key: Path | None = None
     drain_seconds: float = 0.5
 
     def __post_init__(self) -> None:
@@ -87,7 +90,9 @@ def run_server(settings: ServerSettings) -> int:
         _add_collector(settings, slot, metrics)
         follower = None
         if served is not None and settings.ledger is not None:
-            follower = Follower(slot, settings.ledger, activator, metrics, served)
+            follower = Follower(
+                slot, settings.ledger, activator, metrics, served, settings.public_key
+            )
         listen(listener)
         app = EdgeApp(slot, metrics, settings.ledger, settings.queue_texts)
         server = EdgeServer(app, listener, settings.drain_seconds, _on_started(settings, listener))
@@ -106,9 +111,9 @@ def _served(settings: ServerSettings) -> Deployment | None:
 
 def _first_bundle(settings: ServerSettings, served: Deployment | None) -> Bundle:
     if served is not None:
-        return verify_bundle(served.path, served.model, served.bundle_digest)
+        return verify_bundle(served.path, served.model, served.bundle_digest, settings.public_key)
     assert settings.bundle is not None
-    return verify_bundle(settings.bundle)
+    return verify_bundle(settings.bundle, public_key=settings.public_key)
 
 
 def _registry() -> CollectorRegistry:

@@ -15,9 +15,11 @@ from pathlib import Path
 from edgeloop.bundle import Bundle, open_bundle
 from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
+from edgeloop.machine import describe_machine, isa_warning
 from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from edgeloop.rows import TextInput
+from edgeloop.signing import verify_apart
 from edgeloop.tasks import TASKS
 from serve.engine import Engine, Job, Scored, open_engine
 from serve.feed import Feed
@@ -30,7 +32,7 @@ GOLDEN_TIMEOUT_SECONDS = 60.0
 
 
 class ActivationError(BundleError):
-    """A bundle that may not serve; `reason` is verify, load or golden."""
+    """A bundle that may not serve; `reason` is verify, signature, load or golden."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -40,8 +42,11 @@ class ActivationError(BundleError):
 class Active:
     """A deployment with a count of the requests that it answers."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, feed: Feed) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, feed: Feed, isa_differs: bool = False
+    ) -> None:
         self.bundle = bundle
+        self.isa_differs = isa_differs
         self.engine = engine
         self.feed = feed
         self.class_names = TASKS[bundle.manifest.task].class_names(bundle.manifest.labels)
@@ -83,13 +88,13 @@ class Slot:
     def __init__(self, active: Active, metrics: ServeMetrics) -> None:
         self.current = active
         self._metrics = metrics
-        metrics.show_bundle(active.bundle)
+        metrics.show_bundle(active.bundle, active.isa_differs)
 
     def swap(self, active: Active) -> None:
         """Let another deployment answer from now on. Call it on the event loop only: there no
         request stands between its look at `current` and its admission."""
         old, self.current = self.current, active
-        self._metrics.show_bundle(active.bundle)
+        self._metrics.show_bundle(active.bundle, active.isa_differs)
         old.retire()
 
 
@@ -125,7 +130,8 @@ class Activator:
             agreement,
             time.monotonic() - started,
         )
-        return Active(bundle, engine, Feed(observer, self.on_verdict, self.metrics))
+        feed = Feed(observer, self.on_verdict, self.metrics)
+        return Active(bundle, engine, feed, _warn_of_other_isa(bundle))
 
     def _observer(self, bundle: Bundle) -> Observer:
         try:
@@ -136,10 +142,24 @@ class Activator:
             ) from problem
 
 
-def verify_bundle(path: Path, model: str | None = None, digest: str | None = None) -> Bundle:
-    """Open a bundle, and check that it is the expected model and digest where they are given.
+def _warn_of_other_isa(bundle: Bundle) -> bool:
+    """Was the bundle certified on a machine with other instructions than this one's?"""
+    warning = isa_warning(bundle.manifest.machine, describe_machine())
+    if warning is not None:
+        logger.warning("event=other_isa bundle=%s problem=%r", bundle.digest[:12], warning)
+    return warning is not None
 
-    Raises ActivationError (verify).
+
+def verify_bundle(
+    path: Path,
+    model: str | None = None,
+    digest: str | None = None,
+    public_key: Path | None = None,
+) -> Bundle:
+    """Open a bundle, and check that it is the expected model and digest and signed with the key's
+    other half, where they are given.
+
+    Raises ActivationError (verify, signature).
     """
     try:
         bundle = open_bundle(path)
@@ -155,6 +175,11 @@ def verify_bundle(path: Path, model: str | None = None, digest: str | None = Non
             f"{path}: has the digest {bundle.digest}, the ledger deployed {digest}; "
             "deploy the bundle again",
         )
+    if public_key is not None:
+        try:
+            verify_apart(path, public_key)
+        except BundleError as problem:
+            raise ActivationError("signature", str(problem)) from problem
     return bundle
 
 

@@ -136,6 +136,7 @@ def main(
     follow: str | None = None,
     home: str | None = None,
     port: int = 0,
+    public_key: str | None = None,
     **options: Any,
 ) -> int:
     """Serve with a WordObserver; verdicts go to the ledger where there is one."""
@@ -152,6 +153,7 @@ def main(
         make_collector=SeenCollector,
         on_ready=lambda url: print(url, flush=True),
         poll_seconds=0.05,
+        public_key=None if public_key is None else Path(public_key),
         **options,
     )
     try:

@@ -2,6 +2,8 @@
 #   docker build -f deploy/docker/serve.Dockerfile -t edgeloop-serve:0.1.0 .
 #   docker run -p 8080:8080 -v edgeloop:/var/lib/edgeloop edgeloop-serve:0.1.0
 FROM python:3.11-slim AS build
+# cpu,sign for a server that requires signatures.
+ARG EXTRAS=cpu
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY edgeloop edgeloop
@@ -10,7 +12,7 @@ COPY compress compress
 COPY serve serve
 COPY monitor monitor
 RUN python -m venv /opt/edgeloop \
-    && /opt/edgeloop/bin/pip install --no-cache-dir -c constraints.txt ".[cpu]"
+    && /opt/edgeloop/bin/pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]"
 
 FROM python:3.11-slim
 # The same numeric user as in the training image: they share one home folder.

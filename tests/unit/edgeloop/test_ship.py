@@ -1,6 +1,7 @@
 """The bundle of a run: reused, written beside another, never deleted; what gets deployed."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgeloop.bundle import (
     Bundle,
     open_bundle,
 )
+from edgeloop.codebase import code_digest
 from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
 from edgeloop.ledger import Ledger, RunResult, open_ledger
@@ -25,9 +27,10 @@ from edgeloop.records import Adapter, Certificate, Dataset
 from edgeloop.rows import read_rows, write_rows
 from edgeloop.rundir import RunDir, digest_of, list_files
 from edgeloop.runtime import OnnxModel
-from edgeloop.ship import deploy, ship
+from edgeloop.ship import CODE, deploy, ship
 from edgeloop.tasks import TASKS
 from tests import certified, tiny
+from tests.altered import rewrite_manifest
 
 KIND = "onnx-fp32"
 ODD_TEXT = "my invoice\u2028is \u00e4 late\x85parcel\r\ntoday"
@@ -122,6 +125,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def inputs(bundle: Bundle) -> dict[str, str]:
+    """The parents that say whether a bundle must be made again: all but the code."""
+    return {name: digest for name, digest in bundle.manifest.parents.items() if name != CODE}
+
+
 def damage_model(folder: Path) -> None:
     (folder / MODEL).write_bytes(b"not a model")
 
@@ -136,11 +144,29 @@ def test_the_bundle_is_written_once_and_then_reused(made: Made) -> None:
     assert names(made.run, "*bundle*") == ["bundle"]
 
 
+def test_every_parent_is_named_by_its_sha256(made: Made) -> None:
+    parents = made.ship().manifest.parents
+    assert set(parents) == {
+        *("base", "dataset", "adapter", "merged", "candidate", "reference", "recipe", "code")
+    }
+    assert parents[CODE] == code_digest()
+    assert re.fullmatch("[0-9a-f]{64}", parents["candidate"])
+    assert parents["recipe"] == made.recipe.digest()
+
+
+def test_a_bundle_that_older_code_made_of_the_same_parents_stands(made: Made) -> None:
+    first = made.ship()
+    for parents in ({**first.manifest.parents, CODE: "0" * 64}, inputs(first)):
+        older = rewrite_manifest(first, parents=parents)
+        assert made.ship() == older
+    assert names(made.run, "*bundle*") == ["bundle"]
+
+
 def test_a_bundle_of_other_parents_is_kept_and_the_new_one_lies_beside_it(made: Made) -> None:
     first = made.ship(seed=0)
     before = contents(first.path)
     second = made.ship(seed=1)
-    assert second.path.name == f"bundle-{digest_of(second.manifest.parents)[:8]}"
+    assert second.path.name == f"bundle-{digest_of(inputs(second))[:8]}"
     assert contents(first.path) == before
     assert made.ship(seed=1) == second
     assert made.ship(seed=0) == first
@@ -159,7 +185,7 @@ def test_a_damaged_bundle_is_kept_and_the_new_one_lies_beside_it(
     damage(first.path)
     before = contents(first.path)
     second = made.ship()
-    assert second.path.name == f"bundle-{digest_of(first.manifest.parents)[:8]}"
+    assert second.path.name == f"bundle-{digest_of(inputs(first))[:8]}"
     assert second.manifest.parents == first.manifest.parents
     assert contents(first.path) == before
     assert made.ship() == second

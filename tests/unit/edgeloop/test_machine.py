@@ -4,7 +4,14 @@ import math
 import os
 from pathlib import Path
 
-from compress.machine import cgroup_limits, cpu_name, describe_machine, isa_flags
+from edgeloop.machine import (
+    cgroup_limits,
+    cpu_name,
+    describe_machine,
+    isa_flags,
+    isa_warning,
+)
+from edgeloop.records import Machine
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 9654
@@ -63,3 +70,40 @@ def test_this_machine_is_described() -> None:
     assert 1 <= machine.cores <= (os.cpu_count() or 1)
     assert machine.memory_bytes > 0
     assert machine.cpu
+
+
+# -- other instructions ------------------------------------------------------------------------
+
+
+def machine(cpu: str, *isa: str) -> Machine:
+    return Machine(cpu=cpu, isa=isa, cores=2, memory_bytes=1, platform="test")
+
+
+def test_the_same_instructions_are_no_warning_whatever_the_cpu() -> None:
+    assert (
+        isa_warning(machine("EPYC", "avx2", "avx_vnni"), machine("Core", "avx2", "avx_vnni"))
+        is None
+    )
+    assert isa_warning(machine("unknown"), machine("unknown")) is None
+
+
+def test_missing_and_further_instructions_are_named() -> None:
+    here = machine("Core", "avx2", "avx_vnni")
+    said = isa_warning(machine("EPYC", "avx2", "avx512f", "avx512_vnni"), here)
+    assert said is not None
+    assert "certified on EPYC (avx2, avx512f, avx512_vnni)" in said
+    assert "Core, lacks avx512f, avx512_vnni and has avx_vnni besides" in said
+    assert "latency and accuracy" in said
+    assert "\n" not in said
+
+
+def test_only_missing_and_only_further_instructions_are_warnings_too() -> None:
+    less, more = machine("A", "avx2"), machine("B", "avx2", "amx_int8")
+    assert "A, lacks amx_int8:" in str(isa_warning(more, less))
+    assert "B, has amx_int8 besides:" in str(isa_warning(less, more))
+
+
+def test_a_certificate_that_names_no_instructions_says_so() -> None:
+    assert "certified on A (instructions unknown)" in str(
+        isa_warning(machine("A"), machine("B", "asimd"))
+    )
