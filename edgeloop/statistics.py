@@ -5,6 +5,7 @@ champion and challenger (retrain). Needs scipy (extra `train`), never torch.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +125,7 @@ def paired_drop(
     )
 
 
+@lru_cache(maxsize=4096)  # a tenth of a second each, and a search asks for the same counts often
 def drop_upper_bound(lost: int, gained: int, rows: int, confidence: float) -> float:
     """Upper confidence bound of P(lost) - P(gained) from the counts of one paired sample.
 
