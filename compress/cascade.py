@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -110,12 +109,9 @@ def _grid(confidence_first: Floats) -> list[float]:
 
 
 def _bound(right: Right, reference: Right, confidence: float) -> float:
-    """paired_drop's bound, which many thresholds share."""
+    """paired_drop's bound alone."""
     lost, gained = int((reference & ~right).sum()), int((right & ~reference).sum())
-    return _bound_of(lost, gained, len(right), confidence)
-
-
-_bound_of = lru_cache(maxsize=4096)(drop_upper_bound)
+    return drop_upper_bound(lost, gained, len(right), confidence)
 
 
 def fit_temperature(logits: Floats, truth: Floats, task: str) -> float:
