@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from compress.rows import GateRows, read_gate_rows, read_training_inputs
+from compress.rows import GateRows, read_gate_rows
 from edgeloop.recipe import Recipe
 from edgeloop.records import MergedModel
-from edgeloop.rows import TextInput
+from edgeloop.rows import UNLABELLED, Row, TextInput, read_rows
 from edgeloop.tasks import TASKS, Task
 
 Progress = Callable[[str], None]
@@ -53,6 +53,16 @@ class Job:
         return self.task.inputs(self.rows.judging)
 
     @cached_property
+    def training_rows(self) -> list[Row]:
+        """The labelled rows that students are taught on."""
+        return read_rows(self.data, "train")
+
+    @cached_property
+    def unlabelled(self) -> list[TextInput]:
+        """Texts that nobody has labelled."""
+        return [row.input for row in read_rows(self.data, UNLABELLED)]
+
+    @property
     def training_texts(self) -> list[TextInput]:
         """What the making of a candidate may look at."""
-        return read_training_inputs(self.data, self.task)
+        return [*self.task.inputs(self.training_rows), *self.unlabelled]

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.budget import Figures, excess_ratio, misses
-from compress.candidates import CANDIDATES
+from compress.candidates import source_of
 from compress.evaluate import REPEATS, Meter, measurement, timed
+from compress.inspect import inspect
 from compress.job import Job
 from compress.shortlist import Screened, Shortlist, give_up, shortlist
 from compress.teacher import Teacher
-from edgeloop.records import Candidate, Measurement
+from edgeloop.records import Measurement
+from edgeloop.records_compress import Candidate
 from edgeloop.rundir import RECORD_NAME, digest_entries, list_files
 from edgeloop.runtime import RowOutput
 from edgeloop.statistics import paired_drop
@@ -105,16 +107,17 @@ class Judge:
         missed = misses(figures, job.recipe.compress.budget)
         if measured is None:
             missed = named.expected[kind]
-        source = CANDIDATES[kind].source
-        made = self.teacher.made(source)
+        source = source_of(kind)
+        made = None if source is None else self.teacher.made(source)
+        inspected = None if measured is None else inspect(job, job.folder / kind)
         candidate = Candidate(
             inputs_digest=job.inputs_digest,
             files=list_files(job.folder / kind),
             kind=kind,
-            source=source,
-            exporter=made.exporter,
+            source=source or kind,
+            exporter=None if made is None else made.exporter,
             merged_digest=digest_entries(job.record.files),
-            parity=made.parity,
+            parity=None if made is None else made.parity,
             measurement=figures.measurement,
             screening=screened.drop,
             accuracy=accuracy,
@@ -122,6 +125,9 @@ class Judge:
             finalist=measured is not None,
             misses=tuple(miss.text for miss in missed),
             excess_ratio=excess_ratio(missed),
+            throughput=None if inspected is None else inspected.throughput,
+            lint=None if inspected is None else inspected.lint,
+            invariance=None if inspected is None else inspected.invariance,
         )
         candidate.write(job.folder / kind / RECORD_NAME)
         return candidate

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import ExportError
-from edgeloop.rows import UNLABELLED, Row, TextInput, read_rows
-from edgeloop.tasks import Task
+from edgeloop.rows import Row, read_rows
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,3 @@ def read_gate_rows(dataset: Path) -> GateRows:
         )
     is_test = np.array([row_id in test for row_id in judging])
     return GateRows(choosing, tuple(judging.values()), is_test)
-
-
-def read_training_inputs(dataset: Path, task: Task) -> list[TextInput]:
-    """What the model reads of the training rows and the unlabelled texts: all that the making of a
-    candidate may look at."""
-    unlabelled = [row.input for row in read_rows(dataset, UNLABELLED)]
-    return [*task.inputs(read_rows(dataset, "train")), *unlabelled]

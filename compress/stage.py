@@ -8,20 +8,22 @@ sources and candidates, is taken up again; measurements are taken anew.
 import logging
 import shutil
 import tempfile
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 
 from compress.budget import limits
-from compress.candidates import CANDIDATES
+from compress.candidates import of_task
 from compress.job import Job, Progress
 from compress.judge import Judge
-from compress.machine import describe_machine
 from compress.shortlist import Shortlist
 from compress.teacher import SOURCES, Teacher
 from compress.workshop import build
 from edgeloop.errors import ExportError
+from edgeloop.machine import describe_machine
 from edgeloop.recipe import Recipe
-from edgeloop.records import Candidate, Certificate, Dataset, MergedModel
+from edgeloop.records import Dataset, MergedModel
+from edgeloop.records_compress import Candidate, Certificate
 from edgeloop.rundir import RunDir, digest_entries, list_files
 
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers")
@@ -81,7 +83,7 @@ def _certificate(job: Job) -> Certificate:
     teacher = Teacher(job)
     judge = Judge(job, teacher)
     wanted = job.recipe.compress.candidates
-    built = build(job, teacher, list(CANDIDATES if wanted == "auto" else wanted))
+    built = build(job, teacher, of_task(job.recipe.task) if wanted == "auto" else wanted)
     screened, left_out = judge.screen(built.folders)
     left_out = built.failures | left_out
     if not screened:
@@ -90,11 +92,18 @@ def _certificate(job: Job) -> Certificate:
     left_out |= failures
     for kind, reason in left_out.items():
         job.progress(f"{kind} left out: {reason}")
-        shutil.rmtree(job.folder / kind, ignore_errors=True)
     if not candidates:
         raise _nothing(job, left_out)
     teacher.discard()
+    _keep_only(job.folder, {found.kind for found in candidates})
     return _certify(job, named, candidates, left_out)
+
+
+def _keep_only(folder: Path, kinds: Collection[str]) -> None:
+    """Remove the folders of what was left out, and of parts that nobody asked for."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith(".") and path.name not in kinds:
+            shutil.rmtree(path)
 
 
 def _nothing(job: Job, left_out: dict[str, str]) -> ExportError:

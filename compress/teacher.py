@@ -1,9 +1,8 @@
-"""The fp32 models that candidates are made from, each proven equal to its torch model, and the
-merged model's own answers. All of it stays on the disk while the stage is under way, so that a
-killed stage goes on with what is complete.
+"""The fp32 models that candidates are made from, the merged model and its students, each proven
+equal to its torch model; and the merged model's own answers. All of it stays on the disk while the
+stage is under way, so that a killed stage goes on with what is complete.
 """
 
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,22 +12,24 @@ from pathlib import Path
 import numpy as np
 
 from compress.answers import pack, unpack
+from compress.candidates import MERGED
 from compress.export import export_merged
 from compress.job import Job
 from compress.merged import Merged, load_merged
 from compress.parity import Expected, check_parity
 from compress.source import Source
+from compress.students.kinds import STUDENTS
+from compress.students.lesson import Lesson
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import ExportError
 from edgeloop.records import Parity, Record
+from edgeloop.rows import TextInput
 from edgeloop.rundir import RECORD_NAME
 from edgeloop.runtime import OnnxModel, RowOutput
 
 SOURCES = ".sources"
 ANSWERS = "answers.npz"
 PROGRESS_EVERY_ROWS = 200
-
-logger = logging.getLogger(__name__)
 
 
 class Made(Record):
@@ -59,21 +60,35 @@ class Teacher:
         return merged
 
     @cached_property
+    def lesson(self) -> Lesson:
+        """What students are taught; the teacher answers its texts once for all of them."""
+        job = self._job
+        return Lesson(
+            teacher=self.model,
+            task=job.recipe.task,
+            labels=job.record.labels,
+            rows=job.training_rows,
+            unlabelled=job.unlabelled,
+            max_tokens=job.max_tokens,
+            settings=job.recipe.compress.distill,
+            progress=job.progress,
+        )
+
+    @cached_property
     def answers(self) -> tuple[list[RowOutput], list[RowOutput]]:
         """The merged model's to the choosing and to the judging texts."""
-        job = self._job
-        path, texts = self._folder / ANSWERS, [*job.choosing_texts, *job.judging_texts]
+        path, texts = self._folder / ANSWERS, self._gate_texts()
         if path.exists():
             with np.load(path, allow_pickle=False) as saved:
                 outputs = unpack(saved)
         else:
-            encoded = [self.model.encode(text, job.max_tokens) for text in texts]
-            outputs = self.model.answer(encoded, lambda done: self._report(done, len(texts)))
+            outputs = self._answer(self.model, texts)
             aside = path.with_name(f".{ANSWERS}")
             with aside.open("wb") as stream:
                 np.savez(stream, **pack(outputs))
             os.replace(aside, path)
-        return outputs[: len(job.choosing_texts)], outputs[len(job.choosing_texts) :]
+        count = len(self._job.choosing_texts)
+        return outputs[:count], outputs[count:]
 
     def source(self, name: str) -> Source:
         """The fp32 model of that name. Raises ExportError where it cannot be made or proven."""
@@ -97,24 +112,42 @@ class Teacher:
 
     def _make(self, name: str, folder: Path) -> Made:
         job = self._job
+        if name == MERGED:
+            model, texts = self.model, self._gate_texts()
+            outputs = [*self.answers[0], *self.answers[1]]
+        else:
+            job.progress(f"teaching {name}")
+            model, texts = STUDENTS[name](self.lesson), job.choosing_texts
+            outputs = self._answer(model, texts)
         job.progress(f"exporting the {name} model to ONNX")
-        chosen, judged = self.answers
-        exporter = export_merged(self.model, folder / MODEL)
+        exporter = export_merged(model, folder / MODEL)
         shutil.copyfile(job.merged_folder / TOKENIZER, folder / TOKENIZER)
-        parity = self._prove(folder, self.model, [*chosen, *judged])
+        parity = self._prove(folder, model, texts, outputs)
         job.progress(
             f"exported by {exporter}: largest difference {parity.max_abs_difference:.1e} on "
             f"{parity.rows} texts"
         )
         return Made(exporter=exporter, parity=parity)
 
-    def _prove(self, folder: Path, model: Merged, outputs: Sequence[RowOutput]) -> Parity:
-        job = self._job
-        texts = [*job.choosing_texts, *job.judging_texts]
-        encoded = [model.encode(text, job.max_tokens) for text in texts]
-        runtime = OnnxModel(folder / MODEL, folder / TOKENIZER, job.max_tokens)
+    def _prove(
+        self,
+        folder: Path,
+        model: Merged,
+        texts: Sequence[TextInput],
+        outputs: Sequence[RowOutput],
+    ) -> Parity:
+        encoded = [model.encode(text, self._job.max_tokens) for text in texts]
+        runtime = OnnxModel(folder / MODEL, folder / TOKENIZER, self._job.max_tokens)
         return check_parity(model, runtime, Expected(texts, encoded, outputs), folder / MODEL)
 
-    def _report(self, done: int, count: int) -> None:
-        if done % PROGRESS_EVERY_ROWS == 0 or done == count:
-            self._job.progress(f"merged model: {done} of {count} texts answered")
+    def _answer(self, model: Merged, texts: Sequence[TextInput]) -> list[RowOutput]:
+        encoded = [model.encode(text, self._job.max_tokens) for text in texts]
+
+        def report(done: int) -> None:
+            if done % PROGRESS_EVERY_ROWS == 0 or done == len(texts):
+                self._job.progress(f"torch model: {done} of {len(texts)} texts answered")
+
+        return model.answer(encoded, report)
+
+    def _gate_texts(self) -> list[TextInput]:
+        return [*self._job.choosing_texts, *self._job.judging_texts]

@@ -21,7 +21,7 @@ from itertools import cycle
 from pathlib import Path
 
 from compress.energy import EnergyMeter
-from compress.measure import read_texts
+from compress.texts import read_texts
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import EngineError
 from edgeloop.processes import last_line, module_command, module_environment

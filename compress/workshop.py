@@ -1,23 +1,33 @@
-"""Builds candidates: their sources one after another, for a training takes all cores; then their
-steps, as many at once as there are cores. What is complete stays; a failure is told and the others
-go on.
+"""Builds candidates. Their sources come one after another, for a training takes all cores; then
+their steps, as many at once as there are cores; then the linear model; then cascades, of candidates
+that are there. What is complete stays; a failure is told and the others go on.
 """
 
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from compress.build import write_source
-from compress.candidates import CANDIDATES, MERGED
+from compress.candidates import CANDIDATES, MERGED, Cascade, Encoder, Linear
+from compress.cascade import Choosing, build_cascade
 from compress.job import Job
-from compress.machine import describe_machine
+from compress.linear import train_linear
 from compress.processes import run_module
+from compress.source import Source
 from compress.teacher import Teacher
 from compress.texts import write_texts
+from compress.trim import coverage
+from edgeloop.bundle import TOKENIZER
+from edgeloop.errors import ExportError
+from edgeloop.kinds import LINEAR, model_bytes
+from edgeloop.machine import describe_machine
 
 logger = logging.getLogger(__name__)
 
@@ -31,53 +41,134 @@ class Built:
 
 
 def build(job: Job, teacher: Teacher, kinds: Sequence[str]) -> Built:
-    """Make the candidates of these kinds, or find them made."""
+    """Make the candidates of these kinds, or find them made. Parts of a cascade that are not asked
+    for themselves are made as well, and lie there for the stage to remove.
+
+    Raises ExportError where the merged model cannot be exported or its export is another model.
+    """
     built = Built()
-    missing = [kind for kind in kinds if not (job.folder / kind).exists()]
-    described = _sources(job, teacher, missing, built)
-    ready = [kind for kind in missing if kind not in built.failures]
-    with ThreadPoolExecutor(max_workers=describe_machine().cores) as pool:
-        plans = [(job, kind, described[CANDIDATES[kind].source]) for kind in ready]
-        reasons = list(pool.map(lambda plan: _build_one(*plan), plans))
-    built.failures |= {k: r for k, r in zip(ready, reasons, strict=True) if r is not None}
-    built.folders = {kind: job.folder / kind for kind in kinds if kind not in built.failures}
+    parts = [part for kind in kinds for part in parts_of(kind)]
+    wanted = list(dict.fromkeys([*parts, *kinds]))
+    _encoders(job, teacher, [k for k in wanted if isinstance(CANDIDATES[k], Encoder)], built)
+    for kind in wanted:
+        plan = CANDIDATES[kind]
+        if isinstance(plan, Linear):
+            _make(job, kind, partial(_linear, job, teacher), built)
+        elif isinstance(plan, Cascade):
+            _make(job, kind, partial(_cascade, job, teacher, plan), built)
+    built.folders = {kind: built.folders[kind] for kind in kinds if kind in built.folders}
     return built
 
 
-def _sources(job: Job, teacher: Teacher, kinds: Iterable[str], built: Built) -> dict[str, Path]:
-    """A file that describes it per source; the kinds of a source that fails, fail."""
+def parts_of(kind: str) -> tuple[str, ...]:
+    """The candidates that a candidate is made of."""
+    plan = CANDIDATES[kind]
+    return (plan.first, plan.second) if isinstance(plan, Cascade) else ()
+
+
+def _encoders(job: Job, teacher: Teacher, kinds: Sequence[str], built: Built) -> None:
+    described = _sources(job, teacher, kinds, built)
+    ready = [kind for kind in kinds if kind not in built.failures]
+
+    def make(kind: str) -> None:
+        name, steps = _encoder(kind).source, _encoder(kind).steps
+        _make(job, kind, partial(_steps, job, *described[name], steps), built)
+
+    with ThreadPoolExecutor(max_workers=describe_machine().cores) as pool:
+        list(pool.map(make, ready))
+
+
+def _encoder(kind: str) -> Encoder:
+    plan = CANDIDATES[kind]
+    assert isinstance(plan, Encoder)
+    return plan
+
+
+def _sources(
+    job: Job, teacher: Teacher, kinds: Iterable[str], built: Built
+) -> dict[str, tuple[Source, Path]]:
+    """Each source, and the file that describes it; the kinds of a source that fails, fail."""
     texts = write_texts(job.scratch / "training.json", job.training_texts)
-    described: dict[str, Path] = {}
-    for name in dict.fromkeys(CANDIDATES[kind].source for kind in kinds):
+    described: dict[str, tuple[Source, Path]] = {}
+    # The merged model first: where its export is not proven, nothing is worth a training.
+    for name in dict.fromkeys([MERGED, *(_encoder(kind).source for kind in kinds)]):
         path = job.scratch / f"{name}.json"
         try:
-            write_source(teacher.source(name), path, texts)
+            source = teacher.source(name)
         except Exception as problem:
             if name == MERGED:
                 raise
             logger.warning("source=%s cannot be made", name, exc_info=True)
-            of_it = [kind for kind in kinds if CANDIDATES[kind].source == name]
-            built.failures |= {kind: f"{name}: {problem}" for kind in of_it}
+            of_it = [kind for kind in kinds if _encoder(kind).source == name]
+            built.failures |= dict.fromkeys(of_it, f"{name}: {problem}")
         else:
-            described[name] = path
+            write_source(source, path, texts)
+            described[name] = (source, path)
     return described
 
 
-def _build_one(job: Job, kind: str, source: Path) -> str | None:
-    """None, or why it could not be built."""
-    aside, folder = job.folder / f".aside-{kind}", job.folder / kind
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    arguments = ["--source", str(source), "--out", str(aside), *CANDIDATES[kind].steps]
-    reason = run_module("compress.build", arguments)
-    if reason is None:
-        os.replace(aside, folder)
-        job.progress(f"{kind}: built, {_megabytes(folder):.1f} MB")
-    else:
+def _make(job: Job, kind: str, fill: Callable[[Path], None], built: Built) -> None:
+    """Fill a folder aside and rename it; what is there already is complete."""
+    folder, aside = job.folder / kind, job.folder / f".aside-{kind}"
+    if not folder.exists():
         shutil.rmtree(aside, ignore_errors=True)
-        logger.warning("candidate=%s cannot be built reason=%r", kind, reason)
-    return reason
+        aside.mkdir()
+        try:
+            fill(aside)
+        except Exception as problem:  # one model that a library stumbles on must not stop others
+            logger.warning("candidate=%s cannot be built reason=%r", kind, str(problem))
+            built.failures[kind] = str(problem)
+            shutil.rmtree(aside, ignore_errors=True)
+            return
+        os.replace(aside, folder)
+        job.progress(f"{kind}: built, {model_bytes(folder) / 1e6:.1f} MB")
+    built.folders[kind] = folder
 
 
-def _megabytes(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+def _steps(job: Job, source: Source, described: Path, steps: Sequence[str], aside: Path) -> None:
+    """Run the steps in a process; a trimmed vocabulary must serve texts that it was not made of."""
+    arguments = ["--source", str(described), "--out", str(aside), *steps]
+    reason = run_module("compress.build", arguments)
+    if reason is not None:
+        raise ExportError(reason)
+    if "trim" in steps:
+        found = coverage(source.tokenizer, aside / TOKENIZER, job.choosing_texts)
+        if found.problems:
+            raise ExportError(
+                f"the trimmed vocabulary does not serve the {len(job.choosing_texts)} choosing "
+                f"texts: {'; '.join(found.problems)}; add unlabelled texts of the real traffic "
+                "(data.unlabelled)"
+            )
+
+
+def _linear(job: Job, teacher: Teacher, aside: Path) -> None:
+    material = teacher.lesson.material
+    logits = np.stack(material.logits)  # (texts, classes), labelled rows first
+    arrays = train_linear(
+        job.training_rows,
+        logits[: material.labelled],
+        job.unlabelled,
+        logits[material.labelled :],
+        job.recipe.task,
+        job.record.labels,
+        job.recipe.compress.distill.seed,
+        job.max_tokens,
+    )
+    arrays.save(aside / LINEAR)
+
+
+def _cascade(job: Job, teacher: Teacher, plan: Cascade, aside: Path) -> None:
+    for part in (plan.first, plan.second):
+        if not (job.folder / part).exists():
+            raise ExportError(f"its part {part} could not be built")
+    budget = job.recipe.compress.budget
+    choosing = Choosing(
+        rows=job.rows.choosing,
+        reference=teacher.answers[0],
+        task=job.recipe.task,
+        labels=job.record.labels,
+        max_tokens=job.max_tokens,
+        margin=budget.max_accuracy_drop,
+        confidence=budget.confidence,
+    )
+    build_cascade(job.folder / plan.first, job.folder / plan.second, choosing, aside)

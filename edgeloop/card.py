@@ -6,7 +6,8 @@ from pathlib import Path
 
 from edgeloop.abstain import Abstention
 from edgeloop.recipe import Recipe
-from edgeloop.records import Candidate, Dataset, Reference
+from edgeloop.records import Dataset, Reference
+from edgeloop.records_compress import Candidate
 
 MEGABYTE = 1_000_000
 NOT_TRAINED_ON = ("reference", "fresh")

@@ -26,14 +26,8 @@ from edgeloop.bundle import MANIFEST, Bundle
 from edgeloop.errors import DatasetError, EdgeloopError, RecipeError
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Recipe
-from edgeloop.records import (
-    Adapter,
-    Certificate,
-    Dataset,
-    MergedModel,
-    Reference,
-    SearchRecord,
-)
+from edgeloop.records import Adapter, Dataset, MergedModel, Reference, SearchRecord
+from edgeloop.records_compress import Certificate
 from edgeloop.records_evaluation import Baselines, Evaluation
 from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import (

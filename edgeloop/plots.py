@@ -12,7 +12,8 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from edgeloop.records import Candidate, Epoch, Interval
+from edgeloop.records import Epoch, Interval
+from edgeloop.records_compress import Candidate
 from edgeloop.records_evaluation import Baseline, ReliabilityPoint, Slice
 
 INK, ACCENT, SECOND, GRID = "#22313f", "#c8553d", "#2a7f86", "#dfe4e8"

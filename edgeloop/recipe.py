@@ -17,7 +17,6 @@ from cronsim import CronSim, CronSimError
 from pydantic import (
     BaseModel,
     Field,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -26,6 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from edgeloop.errors import RecipeError
+from edgeloop.recipe_compress import Budget, CandidateKind, Compress, Distill
 from edgeloop.recipe_data import Audit, Augment, Columns, Data, Split, SplitFiles
 from edgeloop.recipe_finetune import Finetune, Lora, Method, Retention, Training
 from edgeloop.recipe_search import Range, Search, SpaceError
@@ -40,6 +40,7 @@ __all__ = [
     "Columns",
     "Compress",
     "Data",
+    "Distill",
     "Finetune",
     "Lora",
     "Method",
@@ -60,38 +61,6 @@ __all__ = [
 SHOWN_CHARACTERS = 80
 # The type of a problem that lies between two keys; its context names the one to change.
 COMBINATION = "combination"
-
-
-class Budget(Section):
-    """What the shipped model must keep to; `null` leaves a figure out of the contract."""
-
-    latency_p95_ms: PositiveFloat | None = None
-    size_mb: PositiveFloat | None = None
-    rss_mb: PositiveFloat | None = None
-    max_accuracy_drop: float = Field(0.02, gt=0.0, le=1.0)
-    confidence: float = Field(0.95, gt=0.5, lt=1.0)
-
-
-CandidateKind = Literal["onnx-fp32", "onnx-int8"]
-
-
-class Compress(Section):
-    """Which candidates are made, and the budget that the chosen one must meet. Of those that do,
-    the preferred one ships: the smallest, the fastest or the most accurate. At most `finalists` of
-    them are certified; the fewer, the closer to its measured drop a certificate can come."""
-
-    candidates: Literal["auto"] | tuple[CandidateKind, ...] = "auto"
-    budget: Budget = Budget()
-    prefer: Literal["size", "latency", "accuracy"] = "size"
-    finalists: int = Field(3, ge=1, le=20)
-
-    @model_validator(mode="after")
-    def _some_candidate(self) -> Self:
-        if self.candidates == ():
-            raise ValueError("candidates is empty; write auto or name at least one")
-        if len(set(self.candidates)) < len(self.candidates) and self.candidates != "auto":
-            raise ValueError("candidates names one of them twice")
-        return self
 
 
 class Serve(Section):

@@ -261,47 +261,6 @@ class PairedDrop(Record):
     confidence: float
 
 
-class Candidate(StageRecord):
-    """One compressed model with everything that was measured of it. `screening` is the drop on the
-    choosing rows, which decides who is a finalist; `accuracy` that on the judging rows, at a
-    confidence that is corrected for the number of finalists: a claim where `finalist` is true, a
-    description elsewhere. `excess_ratio`: how far from the budget, 0 where `misses` is empty."""
-
-    kind: str
-    source: str
-    exporter: str
-    merged_digest: str
-    parity: Parity
-    measurement: Measurement
-    screening: PairedDrop
-    accuracy: PairedDrop
-    test_accuracy: float
-    finalist: bool
-    misses: tuple[str, ...]
-    excess_ratio: float
-
-
-class Certificate(StageRecord):
-    """The outcome of a budget: the chosen candidate, or None with what each one misses.
-    `finalist_confidence` is what each of the finalists was tested at, so that all claims together
-    hold at `confidence`; `left_out`: who was not measured to the end, and why."""
-
-    budget: dict[str, float]
-    confidence: float
-    prefer: str
-    chosen: str | None
-    finalists: tuple[str, ...]
-    finalist_confidence: float
-    choosing_rows: int
-    candidates: tuple[Candidate, ...]
-    left_out: dict[str, str]
-    machine: Machine
-
-    def nearest(self) -> tuple[Candidate, ...]:
-        """The candidates from the nearest to the budget on."""
-        return tuple(sorted(self.candidates, key=lambda found: found.excess_ratio))
-
-
 class Reference(StageRecord):
     """What drift is measured against; the arrays are in reference.npz."""
 

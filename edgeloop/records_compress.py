@@ -2,12 +2,12 @@
 on, and whether its answers depend on anything but the text.
 """
 
-from edgeloop.records import Record
+from edgeloop.records import Machine, Measurement, PairedDrop, Parity, Record, StageRecord
 
 
 class KernelLint(Record):
-    """Matrix products of the graph as onnxruntime runs it. integer_matmuls: weights or both sides in
-    integers. float_matmuls: with float weights. float_products: of two activations, as in
+    """Matrix products of the graph as onnxruntime runs it. integer_matmuls: weights or both sides
+    in integers. float_matmuls: with float weights. float_products: of two activations, as in
     attention, which no candidate quantizes. qdq_islands: float operators of any kind between
     DequantizeLinear and QuantizeLinear, which run slower than the float ones did."""
 
@@ -34,3 +34,62 @@ class Invariance(Record):
     batch: Change
     padding: Change
     threads: Change
+
+
+class Throughput(Record):
+    """What one candidate answers on all cores at once, at the best layout: `workers` threads that
+    answer one text at a time with `intra_op_threads` threads each. `joules_per_text` is that of the
+    whole processor package, None with the reason where it cannot be measured."""
+
+    workers: int
+    intra_op_threads: int
+    texts_per_second: float
+    joules_per_text: float | None
+    energy_reason: str
+
+
+class Candidate(StageRecord):
+    """One compressed model with everything that was measured of it. `screening` is the drop on the
+    choosing rows, which decides who is a finalist; `accuracy` that on the judging rows, at a
+    confidence that is corrected for the number of finalists: a claim where `finalist` is true, a
+    description elsewhere. `excess_ratio`: how far from the budget, 0 where `misses` is empty.
+    `source`: the fp32 model that it was made from, with the exporter and the proof of its export
+    (None where nothing is exported). The last three are taken of finalists alone, lint and
+    invariance of those that are one encoder."""
+
+    kind: str
+    source: str
+    exporter: str | None
+    merged_digest: str
+    parity: Parity | None
+    measurement: Measurement
+    screening: PairedDrop
+    accuracy: PairedDrop
+    test_accuracy: float
+    finalist: bool
+    misses: tuple[str, ...]
+    excess_ratio: float
+    throughput: Throughput | None
+    lint: KernelLint | None
+    invariance: Invariance | None
+
+
+class Certificate(StageRecord):
+    """The outcome of a budget: the chosen candidate, or None with what each one misses.
+    `finalist_confidence` is what each of the finalists was tested at, so that all claims together
+    hold at `confidence`; `left_out`: who was not measured to the end, and why."""
+
+    budget: dict[str, float]
+    confidence: float
+    prefer: str
+    chosen: str | None
+    finalists: tuple[str, ...]
+    finalist_confidence: float
+    choosing_rows: int
+    candidates: tuple[Candidate, ...]
+    left_out: dict[str, str]
+    machine: Machine
+
+    def nearest(self) -> tuple[Candidate, ...]:
+        """The candidates from the nearest to the budget on."""
+        return tuple(sorted(self.candidates, key=lambda found: found.excess_ratio))

@@ -18,7 +18,8 @@ from edgeloop.columns import percent
 from edgeloop.errors import EdgeloopError, LedgerError
 from edgeloop.ledger import Ledger, RunEntry
 from edgeloop.page import table
-from edgeloop.records import Adapter, Certificate, Gate, Movement, Verdict
+from edgeloop.records import Adapter, Gate, Movement, Verdict
+from edgeloop.records_compress import Certificate
 from edgeloop.records_retention import RetentionRecord
 from edgeloop.rundir import RECORD_NAME, write_atomic
 

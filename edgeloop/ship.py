@@ -33,15 +33,8 @@ from edgeloop.kinds import kind_of, model_files
 from edgeloop.ledger import Deployment, Ledger, RunResult
 from edgeloop.models import open_model
 from edgeloop.recipe import Recipe
-from edgeloop.records import (
-    Adapter,
-    Candidate,
-    Certificate,
-    Dataset,
-    FileEntry,
-    Manifest,
-    Reference,
-)
+from edgeloop.records import Adapter, Dataset, FileEntry, Manifest, Reference
+from edgeloop.records_compress import Candidate, Certificate
 from edgeloop.rows import read_rows
 from edgeloop.rundir import RunDir, digest_entries, digest_of
 from edgeloop.tasks import TASKS

@@ -17,7 +17,8 @@ from edgeloop.bundle import REFERENCE
 from edgeloop.errors import MonitorError
 from edgeloop.models import Model, open_model
 from edgeloop.recipe import Recipe
-from edgeloop.records import Certificate, Dataset, Reference
+from edgeloop.records import Dataset, Reference
+from edgeloop.records_compress import Certificate
 from edgeloop.rows import Row, TextInput, read_rows, whole_text
 from edgeloop.rundir import RECORD_NAME, RunDir, digest_entries, list_files
 from edgeloop.tasks import TASKS, Task

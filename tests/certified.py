@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from edgeloop.records import Candidate, Certificate, Interval, Measurement, PairedDrop, Parity
+from edgeloop.records import Interval, Measurement, PairedDrop, Parity
+from edgeloop.records_compress import Candidate, Certificate
 from edgeloop.statistics import drop_upper_bound
 from tests import tiny
 
@@ -51,6 +52,9 @@ def candidate(kind: str = "onnx-int8", **changes: Any) -> Candidate:
         "finalist": True,
         "misses": (),
         "excess_ratio": 0.0,
+        "throughput": None,
+        "lint": None,
+        "invariance": None,
     }
     return Candidate(**figures | changes)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.recipe import Data, Monitor, Recipe, Serve, TaskName
-from edgeloop.records import Certificate, Dataset, Reference
+from edgeloop.records import Dataset, Reference
+from edgeloop.records_compress import Certificate
 from edgeloop.rows import write_rows
 from edgeloop.rundir import RunDir
 from monitor import stage

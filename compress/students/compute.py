@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from compress.machine import CPUINFO, isa_flags
+from edgeloop.machine import CPUINFO, isa_flags
 
 BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 

@@ -59,7 +59,7 @@ def _shallow(lesson: Lesson, kind: str, count: int) -> Merged:
     settings = lesson.settings
     course = Course(
         kind=kind,
-        epochs=settings.epochs,
+        epochs=settings.num_train_epochs,
         learning_rate=settings.learning_rate,
         rate_key="compress.students.learning_rate",
         match=Match(kept),

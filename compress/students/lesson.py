@@ -6,74 +6,8 @@ from functools import cached_property
 
 from compress.merged import Merged
 from compress.students.material import Material, make_material
+from edgeloop.recipe import Distill
 from edgeloop.rows import Row, TextInput
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How students are taught.
-
-    epochs              passes over all texts: of a student with fewer layers
-    narrow_epochs       of a narrower one, whose start is further from the teacher
-    recovery_epochs     of a pruned one
-    static_epochs       of a table of token vectors
-    learning_rate       AdamW's peak, of students with an encoder; linear warm-up and decay
-    static_learning_rate    the same of the table and its head
-    warmup_ratio        share of the steps that the learning rate rises
-    weight_decay        AdamW's, of matrices
-    max_grad_norm       longer gradients are scaled to it
-    batch_rows          rows per step
-    seed                order of the rows, random directions of the pruning
-    temperature         divides the logits of teacher and student in the soft loss
-    label_weight        share of the labels in the loss on a labelled row, the rest is the teacher's
-    hidden_weight       weight of the hidden states and the embedding beside that loss
-    narrow_ratio        share of hidden size, heads and FFN width that the narrow student keeps
-    pruned_ratio        share of heads and FFN width that the pruned student keeps
-    static_width        components of a token's vector, at most the teacher's hidden size
-    static_bigrams      vectors shared by all pairs of neighbouring tokens; 0 for none
-    """
-
-    epochs: int
-    narrow_epochs: int
-    recovery_epochs: int
-    static_epochs: int
-    learning_rate: float
-    static_learning_rate: float
-    warmup_ratio: float
-    weight_decay: float
-    max_grad_norm: float
-    batch_rows: int
-    seed: int
-    temperature: float
-    label_weight: float
-    hidden_weight: float
-    narrow_ratio: float
-    pruned_ratio: float
-    static_width: int
-    static_bigrams: int
-
-
-# What the benchmark's figures were measured with.
-MEASURED = Settings(
-    epochs=12,
-    narrow_epochs=20,
-    recovery_epochs=5,
-    static_epochs=20,
-    learning_rate=4e-4,
-    static_learning_rate=5e-3,
-    warmup_ratio=0.1,
-    weight_decay=0.01,
-    max_grad_norm=1.0,
-    batch_rows=32,
-    seed=0,
-    temperature=2.0,
-    label_weight=0.3,
-    hidden_weight=1.0,
-    narrow_ratio=0.5,
-    pruned_ratio=0.5,
-    static_width=256,
-    static_bigrams=16384,
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +22,7 @@ class Lesson:
     rows: Sequence[Row]
     unlabelled: Sequence[TextInput]
     max_tokens: int
-    settings: Settings
+    settings: Distill
     progress: Callable[[str], None]
 
     @cached_property

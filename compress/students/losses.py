@@ -13,8 +13,8 @@ from torch.nn.functional import (
     normalize,
 )
 
-from compress.students.lesson import Settings
 from compress.students.material import IGNORED, Batch
+from edgeloop.recipe import Distill
 from edgeloop.runtime import EMBEDDING, LOGITS
 
 MULTI_LABEL = "multi-label-classification"
@@ -40,7 +40,7 @@ def lesson_loss(
     states: list[torch.Tensor],
     batch: Batch,
     match: Match,
-    settings: Settings,
+    settings: Distill,
 ) -> torch.Tensor:
     """The loss of a batch, a scalar; `states` are the student's layers' as Batch has them."""
     example = normalize(match.project(batch.embedding), dim=-1)
@@ -59,9 +59,7 @@ def relative_error(states: torch.Tensor, examples: torch.Tensor) -> torch.Tensor
     return (error / examples.square().sum(dim=(0, 2)).clamp(min=1e-12)).mean()
 
 
-def answer_loss(
-    task: str, logits: torch.Tensor, batch: Batch, settings: Settings
-) -> torch.Tensor:
+def answer_loss(task: str, logits: torch.Tensor, batch: Batch, settings: Distill) -> torch.Tensor:
     """The mean over the rows, or over all tokens of the batch that a tagger is asked about:
     `label_weight` of the labels' loss and the rest of the teacher's; the teacher's alone where
     there is no label."""

@@ -29,7 +29,7 @@ def pruned(lesson: Lesson) -> Merged:
     student = replace(lesson.teacher, module=module)
     course = Course(
         kind=KIND,
-        epochs=settings.recovery_epochs,
+        epochs=settings.pruned_epochs,
         learning_rate=settings.learning_rate,
         rate_key="compress.students.learning_rate",
         match=Match(tuple(range(len(found.heads)))),

@@ -73,10 +73,14 @@ class Static(Exported):
     def __init__(self, bag: Bag, head: torch.nn.Linear | None) -> None:
         super().__init__(bag, head)
         per_row = {0: "batch"}
-        self.outputs = {EMBEDDING: per_row} if head is None else {
-            LOGITS: per_row,
-            EMBEDDING: per_row,
-        }
+        self.outputs = (
+            {EMBEDDING: per_row}
+            if head is None
+            else {
+                LOGITS: per_row,
+                EMBEDDING: per_row,
+            }
+        )
 
     def forward(
         self,

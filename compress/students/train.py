@@ -11,11 +11,12 @@ import torch
 from compress.modules import Exported
 from compress.students.compute import deterministic
 from compress.students.layers import encoder_layers, listening
-from compress.students.lesson import Lesson, Settings
+from compress.students.lesson import Lesson
 from compress.students.losses import Match, lesson_loss
 from compress.students.material import Batch, run
 from compress.students.seen import only_seen
 from edgeloop.errors import ExportError
+from edgeloop.recipe import Distill
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,7 @@ def teach(module: Exported, inputs: Sequence[str], lesson: Lesson, course: Cours
         descent = Descent(module, course, lesson.settings, steps * course.epochs)
         for epoch in range(1, course.epochs + 1):
             started, total = time.monotonic(), 0.0
-            for batch in material.shuffled(
-                lesson.settings.batch_rows, lesson.settings.seed, epoch
-            ):
+            for batch in material.shuffled(lesson.settings.batch_rows, lesson.settings.seed, epoch):
                 loss = _loss(module, inputs, layers, batch, lesson, course)
                 total += descent.step(loss, epoch) * len(batch.embedding)
             losses.append(total / len(material))
@@ -76,7 +75,7 @@ class Descent:
     """AdamW over a module's parameters, `steps` long; matrices are decayed, vectors are not."""
 
     def __init__(
-        self, module: torch.nn.Module, course: Course, settings: Settings, steps: int
+        self, module: torch.nn.Module, course: Course, settings: Distill, steps: int
     ) -> None:
         self._parameters = list(module.parameters())
         self._course = course

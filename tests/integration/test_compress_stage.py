@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import compress.stage
-from compress.candidates import CANDIDATES, MERGED, Plan
+from compress.candidates import CANDIDATES, MERGED, Encoder
 from edgeloop.errors import ExportError
 from edgeloop.recipe import Recipe
-from edgeloop.records import Candidate, Certificate
+from edgeloop.records_compress import Candidate, Certificate
 from edgeloop.rundir import RunDir
 from edgeloop.runtime import OnnxModel
 from tests.merged_run import MAX_TOKENS, MergedRun, make_recipe, make_run
@@ -97,6 +97,7 @@ def test_fp32_answers_as_the_merged_model_on_all_judging_rows(
     assert (fp32.accuracy.lost, fp32.accuracy.gained) == (0, 0)
     assert (fp32.accuracy.rows, fp32.test_accuracy) == (300, 1.0)
     assert fp32.exporter == "dynamo"
+    assert fp32.parity is not None
     assert fp32.parity.rows == 450
     assert fp32.parity.max_abs_difference <= 1e-4
 
@@ -147,7 +148,7 @@ def test_an_infeasible_budget_is_a_result_with_every_miss(fresh: MergedRun) -> N
 def test_a_candidate_that_cannot_be_built_is_told_and_the_others_go_on(
     fresh: MergedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CANDIDATES, "onnx-int8", Plan(MERGED, ("no-such-step",)))
+    monkeypatch.setitem(CANDIDATES, "onnx-int8", Encoder(MERGED, ("no-such-step",)))
     lines: list[str] = []
     certificate = run(make_recipe(candidates=KINDS, budget=GENEROUS), fresh, lines)
     assert [candidate.kind for candidate in certificate.candidates] == ["onnx-fp32"]
@@ -159,7 +160,7 @@ def test_a_candidate_that_cannot_be_built_is_told_and_the_others_go_on(
 def test_where_no_candidate_is_built_it_is_an_error_with_every_reason(
     fresh: MergedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CANDIDATES, "onnx-fp32", Plan(MERGED, ("no-such-step",)))
+    monkeypatch.setitem(CANDIDATES, "onnx-fp32", Encoder(MERGED, ("no-such-step",)))
     with pytest.raises(ExportError, match=r"no candidate could be built .*onnx-fp32.*no-such-step"):
         run(make_recipe(candidates=["onnx-fp32"], budget=GENEROUS), fresh)
     assert not fresh.folder.folder("candidates").exists()

@@ -214,6 +214,7 @@ def test_the_stage_measures_and_judges_every_task(
     certificate = compress.stage.run(recipe, made.dataset, made.merged, made.folder, lines.append)
     (int8,) = certificate.candidates
     assert certificate.chosen == int8.kind == "onnx-int8"
+    assert int8.parity is not None
     assert int8.parity.max_abs_difference <= TOLERANCE
     assert int8.parity.argmax_agreement_ratio == 1.0
     assert (int8.parity.rows, int8.accuracy.rows) == (

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from compress.rows import read_gate_rows, read_training_inputs
+from compress.rows import read_gate_rows
 from edgeloop.errors import ExportError
-from edgeloop.rows import Row, write_rows
-from edgeloop.tasks import TASKS
 
 
 def write(folder: Path, split: str, rows: list[tuple[str, str, str]]) -> None:
@@ -54,12 +52,3 @@ def test_no_test_row_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, "reference", [("3", "three", "a")])
     with pytest.raises(ExportError, match="no test row"):
         read_gate_rows(tmp_path)
-
-
-def test_training_inputs_are_what_the_model_reads_of_the_rows(tmp_path: Path) -> None:
-    rows = [Row(str(i), f"text {i}", text_pair=f"other {i}") for i in range(3)]
-    write_rows(tmp_path / "train.jsonl", rows)
-    pairs = read_training_inputs(tmp_path, TASKS["text-classification"])
-    assert pairs == [(f"text {i}", f"other {i}") for i in range(3)]
-    both = read_training_inputs(tmp_path, TASKS["text-embedding"])
-    assert both == ["text 0", "text 1", "text 2", "other 0", "other 1", "other 2"]

@@ -23,7 +23,8 @@ from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
 from edgeloop.ledger import Ledger, RunResult, open_ledger
 from edgeloop.recipe import Data, Recipe
-from edgeloop.records import Adapter, Certificate, Dataset
+from edgeloop.records import Adapter, Dataset
+from edgeloop.records_compress import Certificate
 from edgeloop.rows import read_rows, write_rows
 from edgeloop.rundir import RunDir, digest_of, list_files
 from edgeloop.runtime import OnnxModel
