@@ -10,10 +10,12 @@ import matplotlib
 matplotlib.use("svg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from edgeloop.records import Epoch, Interval
-from edgeloop.records_compress import Candidate
+from edgeloop.records_compress import Candidate, Certificate
 from edgeloop.records_evaluation import Baseline, ReliabilityPoint, Slice
 
 INK, ACCENT, SECOND, GRID = "#22313f", "#c8553d", "#2a7f86", "#dfe4e8"
@@ -71,25 +73,58 @@ def training(epochs: Sequence[Epoch], best_epoch: int, metric: str) -> str:
         return _svg(figure, "Training curves")
 
 
-def candidates(measured: Sequence[Candidate], chosen: str | None) -> str:
-    """Test accuracy against median latency; the area of a dot is the file size."""
+def candidates(record: Certificate) -> str:
+    """Accuracy against latency on a logarithmic axis; the area of a dot is the file size, a line
+    joins those that no other beats at both, and the box is what the budget allows."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.0, 2.9), layout="constrained")
-        for candidate in measured:
-            latency = candidate.measurement.latency_p50_ms.value
-            area = candidate.measurement.size_bytes / 1e6 * 4
-            color = ACCENT if candidate.kind == chosen else INK
-            axes.scatter(latency, candidate.test_accuracy, s=area, color=color, alpha=0.6)
-            axes.annotate(
-                candidate.kind,
-                (latency, candidate.test_accuracy),
-                xytext=(0, 16),
-                textcoords="offset points",
-                ha="center",
-            )
-        axes.set(xlabel="latency p50, ms (one text, one thread)", ylabel="test accuracy")
-        axes.margins(0.35, 0.6)
+        figure, axes = plt.subplots(figsize=(8.4, 4.4), layout="constrained")
+        front = pareto_front(record.candidates)
+        axes.plot(*zip(*map(_place, front), strict=True), color=SECOND, zorder=1)
+        for found in record.candidates:
+            color = ACCENT if found.kind == record.chosen else INK
+            area = 12 + 4 * found.measurement.size_bytes / 1e6
+            axes.scatter(*_place(found), s=area, color=color, alpha=0.6, linewidths=0)
+            if found.finalist or found in front:
+                axes.annotate(
+                    found.kind,
+                    _place(found),
+                    xytext=(0, 8),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
+                )
+        axes.set_xscale("log")
+        axes.margins(0.15, 0.15)
+        _budget_box(axes, record)
+        axes.set(xlabel="latency p95, ms (one text, one thread)", ylabel="accuracy, judging rows")
         return _svg(figure, "Candidates by accuracy, latency and size")
+
+
+def _place(found: Candidate) -> tuple[float, float]:
+    return found.measurement.latency_p95_ms.value, found.accuracy.candidate_accuracy
+
+
+def pareto_front(found: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other one is both faster and more accurate than, the fastest first."""
+    front: list[Candidate] = []
+    for candidate in sorted(found, key=lambda c: (_place(c)[0], -_place(c)[1])):
+        if not front or _place(candidate)[1] > _place(front[-1])[1]:
+            front.append(candidate)
+    return front
+
+
+def _budget_box(axes: Axes, record: Certificate) -> None:
+    """The corner that latency and accuracy may lie in; a bound must, a dot alone proves nothing."""
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    reference = record.candidates[0].accuracy.reference_accuracy
+    least = reference - record.budget["max_accuracy_drop"]
+    most = min(record.budget.get("latency_p95_ms", right), right)
+    width, height = max(most - left, 0.0), max(top - max(least, bottom), 0.0)
+    axes.add_patch(
+        Rectangle((left, max(least, bottom)), width, height, color=SECOND, alpha=0.12, zorder=0)
+    )
+    axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
 def evidence(series: Sequence[tuple[str, Sequence[tuple[int, float]]]], threshold: float) -> str:

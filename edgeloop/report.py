@@ -14,13 +14,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgeloop import plots, report_evaluation
-from edgeloop.columns import percent
 from edgeloop.errors import EdgeloopError, LedgerError
 from edgeloop.ledger import Ledger, RunEntry
 from edgeloop.page import table
 from edgeloop.records import Adapter, Gate, Movement, Verdict
 from edgeloop.records_compress import Certificate
 from edgeloop.records_retention import RetentionRecord
+from edgeloop.report_certificate import certificate
 from edgeloop.rundir import RECORD_NAME, write_atomic
 
 CSS = """
@@ -101,7 +101,7 @@ def _run(entry: RunEntry) -> str:
             return "".join(parts)  # such a model is neither evaluated nor compressed
         parts.append(report_evaluation.evaluation(folder))
         parts.append(report_evaluation.baselines(folder))
-        parts.append(_certificate(Certificate.read(folder / "candidates" / RECORD_NAME)))
+        parts.append(certificate(Certificate.read(folder / "candidates" / RECORD_NAME)))
     except EdgeloopError:
         parts.append("<p>Its folder is incomplete or was removed.</p>")
     return "".join(parts)
@@ -137,34 +137,6 @@ def _retention(path: Path) -> str:
     ]
     said = html.escape("; ".join(record.reasons))
     return f"<p>Retention: {record.verdict}. {said}.</p>{table(head, rows)}"
-
-
-def _certificate(certificate: Certificate) -> str:
-    rows = [
-        (
-            candidate.kind,
-            candidate.measurement.size_bytes / 1e6,
-            candidate.measurement.latency_p50_ms.value,
-            candidate.measurement.latency_p95_ms.value,
-            candidate.measurement.rss_bytes / 1e6,
-            candidate.test_accuracy,
-            candidate.accuracy.upper_bound_ratio,
-            "chosen" if candidate.kind == certificate.chosen else "; ".join(candidate.misses),
-        )
-        for candidate in certificate.candidates
-    ]
-    head = (
-        "candidate|MB|p50 ms|p95 ms|RSS MB|test accuracy|"
-        f"drop at most ({percent(certificate.confidence)})|verdict"
-    )
-    budget = ", ".join(f"{key} {value:g}" for key, value in certificate.budget.items())
-    return (
-        f"<p>Budget: {html.escape(budget)}. Outcome: "
-        f"{html.escape(certificate.chosen or 'INFEASIBLE')}. Machine: "
-        f"{html.escape(certificate.machine.cpu)}, {certificate.machine.cores} cores.</p>"
-        + table(head.split("|"), rows)
-        + plots.candidates(certificate.candidates, certificate.chosen)
-    )
 
 
 def _drift(replays: Sequence[tuple[str, Replay]], verdicts: Sequence[Verdict]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from edgeloop import show_findings, show_run
+from edgeloop import show_certificate, show_findings, show_run
 from edgeloop.bundle import Bundle
 from edgeloop.columns import MEGABYTE, columns, percent
 from edgeloop.ledger import Ledger
@@ -91,7 +91,7 @@ def run(document: dict[str, Any]) -> str:
     if "baselines" in document:
         lines.append(f"\n{show_run.baselines(document['baselines'])}\n")
     if "certificate" in document:
-        lines.append(certificate(document["certificate"]))
+        lines.append(show_certificate.certificate(document["certificate"]))
     if "reference" in document:
         lines.append(f"drift      {document['reference']['reason']}")
     if "bundle" in document:
@@ -106,30 +106,6 @@ def run(document: dict[str, Any]) -> str:
                 f"deployed   no: {deployed[:12]} stays; `edgeloop retrain` gates a new one"
             )
     return "\n".join(lines)
-
-
-def certificate(document: dict[str, Any]) -> str:
-    """The candidates against the budget, or INFEASIBLE with what each one misses."""
-    budget = ", ".join(f"{key} {value:g}" for key, value in document["budget"].items())
-    rows = []
-    for candidate in document["candidates"]:
-        measured, accuracy = candidate["measurement"], candidate["accuracy"]
-        verdict = "; ".join(candidate["misses"]) or "meets the budget"
-        rows.append(
-            [
-                candidate["kind"],
-                f"{measured['size_bytes'] / MEGABYTE:.1f}",
-                f"{measured['latency_p50_ms']['value']:.2f}",
-                f"{measured['latency_p95_ms']['value']:.2f}",
-                f"{measured['rss_bytes'] / MEGABYTE:.0f}",
-                f"{candidate['test_accuracy']:.3f}",
-                f"{accuracy['upper_bound_ratio']:.4f}",
-                "CHOSEN" if candidate["kind"] == document["chosen"] else verdict,
-            ]
-        )
-    head = ["candidate", "MB", "p50 ms", "p95 ms", "RSS MB", "accuracy", "drop <=", "verdict"]
-    outcome = document["chosen"] or "INFEASIBLE: no candidate keeps to the budget"
-    return f"budget     {budget}\n\n{columns(head, rows)}\n\noutcome    {outcome}"
 
 
 def _marked(document: dict[str, Any]) -> str:
@@ -250,7 +226,7 @@ def retrained(document: dict[str, Any]) -> str:
     if "retention" in document:
         lines.append(show_run.retention(document["retention"]))
     if document.get("infeasible"):
-        lines.append(certificate(document["certificate"]))
+        lines.append(show_certificate.certificate(document["certificate"]))
     if document.get("deployed"):
         lines.append(f"deployed   {document['deployed'][:12]}")
     return "\n".join(lines)
