@@ -119,6 +119,7 @@ def _certify(
     return Certificate(
         inputs_digest=job.inputs_digest,
         files=list_files(job.folder),
+        labels=job.record.labels,
         budget=limits(compress.budget),
         confidence=compress.budget.confidence,
         prefer=compress.prefer,

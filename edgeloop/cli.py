@@ -240,9 +240,41 @@ def merge(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
 
 
 @app.command()
-def compress(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Train and merge where needed, make and measure the candidates, choose under the budget."""
-    _run(recipe, overrides, "candidates", as_json)
+def compress(
+    source: Annotated[
+        Path, typer.Argument(metavar="RECIPE|FOLDER", help="A recipe, or a Hugging Face encoder.")
+    ],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Of a FOLDER: labelled rows, csv, jsonl or parquet.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="Of a FOLDER.")] = "text-classification",
+    budget: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Short for compress.budget.KEY.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Of a FOLDER: where the chosen model goes, with its certificate.")
+    ] = Path("compressed"),
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make and measure the candidates, choose and certify one under the budget. Of a RECIPE, train
+    and merge first where needed; of a FOLDER that holds any Hugging Face encoder, take it as it is.
+    """
+    settings = [*(overrides or []), *(f"compress.budget.{entry}" for entry in budget or [])]
+    if not source.is_dir():
+        if data:
+            raise typer.BadParameter("--data goes with a FOLDER; a recipe names its own rows")
+        _run(source, settings, "candidates", as_json)
+        return
+    from edgeloop.compressing import compress_folder, recipe_for
+
+    recipe = recipe_for(source, data or [], task, settings)
+    done = compress_folder(source, recipe, default_home(), out, _say)
+    document = done.certificate.model_dump(mode="json", exclude={"files", "inputs_digest"})
+    document["out"] = None if done.out is None else str(done.out)
+    _emit(document, as_json, show.compressed)
+    if done.out is None:
+        raise typer.Exit(EXIT_GATE)
 
 
 @bundle_app.command("inspect")

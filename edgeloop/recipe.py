@@ -56,6 +56,7 @@ __all__ = [
     "TaskName",
     "Training",
     "load_recipe",
+    "make_recipe",
 ]
 
 SHOWN_CHARACTERS = 80
@@ -147,14 +148,19 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError that names every problem at once, one line each.
     """
-    document = _read_document(path)
+    recipe = make_recipe(_read_document(path), overrides, path)
+    return _resolve_paths(recipe, path.parent)
+
+
+def make_recipe(document: dict[str, Any], overrides: Sequence[str], where: Path) -> Recipe:
+    """Validate a document with `--set` applied to it, in place. Raises RecipeError as above, each
+    line beginning with `where`."""
     for override in overrides:
         _apply_override(document, override)
     try:
-        recipe = Recipe.model_validate_json(json.dumps(document))
+        return Recipe.model_validate_json(json.dumps(document))
     except ValidationError as problem:
-        raise RecipeError("\n".join(_explain(path, document, problem))) from None
-    return _resolve_paths(recipe, path.parent)
+        raise RecipeError("\n".join(_explain(where, document, problem))) from None
 
 
 def _read_document(path: Path) -> dict[str, Any]:

@@ -77,8 +77,10 @@ class Candidate(StageRecord):
 class Certificate(StageRecord):
     """The outcome of a budget: the chosen candidate, or None with what each one misses.
     `finalist_confidence` is what each of the finalists was tested at, so that all claims together
-    hold at `confidence`; `left_out`: who was not measured to the end, and why."""
+    hold at `confidence`; `left_out`: who was not measured to the end, and why. `labels`: in the
+    order of the models' outputs."""
 
+    labels: tuple[str, ...]
     budget: dict[str, float]
     confidence: float
     prefer: str

@@ -108,6 +108,12 @@ def run(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def compressed(document: dict[str, Any]) -> str:
+    """The certificate of a folder, and where the chosen model lies."""
+    text = show_certificate.certificate(document)
+    return text if document["out"] is None else f"{text}\nmodel      {document['out']}"
+
+
 def _marked(document: dict[str, Any]) -> str:
     if document["abstain_below"] is None:
         return "no answer as out of scope"
