@@ -9,14 +9,12 @@ The process keeps itself to `cores` cores and never imports torch.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
 
@@ -25,6 +23,8 @@ from compress.texts import read_texts
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import EngineError
 from edgeloop.processes import last_line, module_command, module_environment
+from edgeloop.record import Record
+from edgeloop.records_measured import Layout, Throughput
 from edgeloop.rows import TextInput
 from edgeloop.runtime import OnnxModel
 
@@ -32,23 +32,10 @@ BURSTS = 3
 WARM_UP_TEXTS = 20
 
 
-@dataclass(frozen=True)
-class Layout:
-    """`workers` x `intra_op_threads` threads in all."""
+class Measured(Record):
+    """What the measuring process hands back."""
 
-    workers: int
-    intra_op_threads: int
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """What one layout answers. `joules_per_text` is that of the whole processor package (see
-    compress.energy), None with the reason where it cannot be measured."""
-
-    layout: Layout
-    texts_per_second: float
-    joules_per_text: float | None
-    energy_reason: str
+    layouts: tuple[Throughput, ...]
 
 
 def best_throughput(
@@ -86,10 +73,7 @@ def measure_layouts(
             f"{folder}: measuring throughput ended with {done.returncode} "
             f"({last_line(done.stderr)})"
         )
-    return tuple(
-        Throughput(**{**found, "layout": Layout(**found["layout"])})
-        for found in json.loads(out.read_bytes())
-    )
+    return Measured.read(out).layouts
 
 
 def layouts(cores: int) -> tuple[Layout, ...]:
@@ -99,7 +83,11 @@ def layouts(cores: int) -> tuple[Layout, ...]:
     """
     if cores < 1:
         raise ValueError(f"{cores} cores cannot answer anything")
-    return tuple(Layout(n, cores // n) for n in range(cores, 0, -1) if cores % n == 0)
+    return tuple(
+        Layout(workers=n, intra_op_threads=cores // n)
+        for n in range(cores, 0, -1)
+        if cores % n == 0
+    )
 
 
 # -- the measuring process ---------------------------------------------------------------------
@@ -124,7 +112,8 @@ class Load:
             session.score(texts[:WARM_UP_TEXTS])
 
     def burst(self, seconds: float) -> None:
-        """Answer texts for so long; texts under way at the end are answered and counted.
+        """Answer texts for so long, at least one per worker; those under way at the end are
+        answered and counted.
 
         Raises EngineError where a text is not answered.
         """
@@ -150,7 +139,7 @@ class Load:
         session = self._sessions[number % len(self._sessions)]
         answered = 0
         try:
-            while time.perf_counter() < end and self._problem is None:
+            while answered == 0 or (time.perf_counter() < end and self._problem is None):
                 session.score([next(texts)])
                 answered += 1
         except Exception as problem:  # raised again where the workers are waited for
@@ -165,9 +154,7 @@ class Load:
             self._joules += meter.joules
 
     def result(self) -> Throughput:
-        """Over all bursts together. Raises EngineError where nothing was answered."""
-        if not self._answered:
-            raise EngineError("not one text was answered; measure for longer")
+        """Over all bursts together; there must have been one."""
         return Throughput(
             layout=self._layout,
             texts_per_second=self._answered / self._seconds,
@@ -200,8 +187,7 @@ def main(arguments: Sequence[str]) -> None:
     for _ in range(BURSTS):
         for load in loads:
             load.burst(options.seconds / BURSTS)
-    found = [asdict(load.result()) for load in loads]
-    options.out.write_text(json.dumps(found), encoding="utf-8")
+    Measured(layouts=tuple(load.result() for load in loads)).write(options.out)
 
 
 def _parser() -> argparse.ArgumentParser:

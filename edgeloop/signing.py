@@ -85,7 +85,7 @@ def verify_signature(bundle: Bundle, public_key: Path) -> None:
 
 def verify_apart(path: Path, public_key: Path) -> None:
     """`verify_signature` in a process of its own. A server would keep the library for good, and
-    it takes 25 MB and half a second to load (model-signing 1.1).
+    it takes 25 MB and half a second to load (model-signing 1.1.1).
 
     Raises BundleError with what that process found.
     """

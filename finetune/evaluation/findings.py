@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeloop import calibration
 from edgeloop.errors import DatasetError
 from edgeloop.records_evaluation import Calibration, Confusion
 from edgeloop.rows import Row, TextInput
 from edgeloop.runtime import RowOutput
 from edgeloop.tasks import TASKS, Answer
-from finetune.evaluation import calibration
 from finetune.evaluation.errors import Mistake
 from finetune.evaluation.judged import Judged
 from finetune.evaluation.labels import confusion, judge_labels
@@ -69,9 +69,7 @@ def _classification(
         rows=tuple(rows),
         mistakes=_mistakes(task, rows, answers, judged),
         brier=calibration.brier(task, rows, outputs, labels),
-        calibration=calibration.of_labels(rows, outputs, labels)
-        if several
-        else calibration.of_answers(answers, judged.right),
+        calibration=calibration.of_task(task, rows, outputs, labels),
         confusion=()
         if several
         else confusion([row.labels for row in rows], [answer.labels for answer in answers]),
@@ -87,7 +85,7 @@ def _tokens(
         judged=judged,
         rows=tuple(rows),
         mistakes=_mistakes(task, rows, answers, judged),
-        calibration=calibration.of_spans(rows, answers),
+        calibration=calibration.of_task(task, rows, outputs, labels),
     )
 
 

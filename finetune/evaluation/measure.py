@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from edgeloop.figures import Floats
 from edgeloop.records import Interval
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Formula = Callable[[Floats], Floats]
 
@@ -62,25 +62,6 @@ def mean(values: NDArray[np.generic]) -> Measure:
     """The mean of one number per row: (rows,)."""
     parts = np.column_stack([values.astype(np.float64), np.ones(len(values))])
     return Measure.of_rows(parts, lambda sums: sums[..., 0] / sums[..., 1])
-
-
-def f1(sums: Floats) -> Floats:
-    """F1 from (..., 3) true positives, false positives, false negatives; 0 where there are none."""
-    hits, false, missed = np.moveaxis(sums, -1, 0)
-    return ratio(2.0 * hits, 2.0 * hits + false + missed)
-
-
-def macro_f1(sums: Floats) -> Floats:
-    """The mean F1 of the classes that occur in truth or in answers, from (..., classes * 3)."""
-    classes = sums.reshape(*sums.shape[:-1], -1, 3)
-    occurs = classes.sum(axis=-1) > 0
-    return ratio((f1(classes) * occurs).sum(axis=-1), occurs.sum(axis=-1).astype(np.float64))
-
-
-def ratio(part: Floats, whole: Floats) -> Floats:
-    """part / whole, 0 where the whole is 0 (as scikit-learn and seqeval have it)."""
-    result: Floats = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-    return result
 
 
 def difference(first: Measure, second: Measure) -> Measure:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import DatasetError
+from edgeloop.figures import Floats
 from edgeloop.rows import Row
 from finetune.evaluation.judged import Judged
-from finetune.evaluation.measure import Floats, Integers, mean
+from finetune.evaluation.measure import Integers, mean
 
 DEPTH = 10
 # Similarities that are held at once: 32 MB in float64.

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from edgeloop.figures import Floats, class_counts, class_figures, f1, ratio
 from edgeloop.rows import Span
 from finetune.evaluation.judged import Judged
-from finetune.evaluation.labels import class_figures
-from finetune.evaluation.measure import Floats, Measure, f1, ratio
+from finetune.evaluation.measure import Measure
 
 
 def judge_spans(truths: Sequence[Collection[Span]], answers: Sequence[Collection[Span]]) -> Judged:
@@ -17,12 +17,7 @@ def judge_spans(truths: Sequence[Collection[Span]], answers: Sequence[Collection
     ends alone."""
     pairs = [(set(t), set(a)) for t, a in zip(truths, answers, strict=True)]
     names = sorted({span.label for pair in pairs for spans in pair for span in spans})
-    place = {name: i for i, name in enumerate(names)}
-    counts = np.zeros((len(pairs), len(names), 3))
-    for row, (truth, answer) in enumerate(pairs):
-        for column, spans in enumerate((truth & answer, answer - truth, truth - answer)):
-            for span in spans:
-                counts[row, place[span.label], column] += 1.0
+    counts = class_counts(pairs, names, lambda span: span.label)
     exact = counts.sum(axis=1)
     return Judged(
         right=np.array([truth == answer for truth, answer in pairs], dtype=bool),

@@ -11,7 +11,6 @@ import pytest
 from compress.energy import EnergyMeter
 from compress.throughput import (
     BURSTS,
-    Layout,
     Load,
     best_throughput,
     layouts,
@@ -19,10 +18,11 @@ from compress.throughput import (
     open_sessions,
 )
 from edgeloop.errors import EngineError
+from edgeloop.records_measured import Layout
 from tests import tiny
 
 TEXTS = [text for text, _ in tiny.sentences(50, seed=5)]
-ALONE = Layout(2, 1)
+ALONE = Layout(workers=2, intra_op_threads=1)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 SECONDS = 0.3
 
@@ -49,7 +49,7 @@ def test_every_layout_is_measured_and_the_best_is_the_fastest(candidate: Path, t
         assert one.texts_per_second > 0.0
         assert (one.joules_per_text is None) == bool(one.energy_reason)
     best = best_throughput(candidate, texts, 32, 1, SECONDS)
-    assert best.layout == Layout(1, 1)
+    assert best.layout == Layout(workers=1, intra_op_threads=1)
 
 
 def test_pairs_are_answered_too(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_energy_is_summed_over_the_bursts_and_shared_by_the_texts(
 ) -> None:
     rapl = Rapl(tmp_path / "powercap")
     monkeypatch.setattr("compress.throughput.EnergyMeter", rapl.meter)
-    load = Load(Layout(2, 1), open_sessions(candidate, 32, ALONE), TEXTS)
+    load = Load(Layout(workers=2, intra_op_threads=1), open_sessions(candidate, 32, ALONE), TEXTS)
     for _ in range(BURSTS):
         load.burst(0.02)
     found = load.result()
@@ -135,7 +135,7 @@ def test_one_burst_without_energy_leaves_none_for_all(
 ) -> None:
     rapl = Rapl(tmp_path / "powercap")
     monkeypatch.setattr("compress.throughput.EnergyMeter", rapl.meter)
-    load = Load(Layout(1, 1), open_sessions(candidate, 32, ALONE), TEXTS)
+    load = Load(Layout(workers=1, intra_op_threads=1), open_sessions(candidate, 32, ALONE), TEXTS)
     load.burst(0.01)
     (rapl.folder / "name").write_text("gone")
     load.burst(0.01)
@@ -153,16 +153,10 @@ def test_a_text_that_is_not_answered_stops_the_load(candidate: Path) -> None:
 
 
 def test_workers_that_run_alone_share_a_session_and_others_have_their_own(candidate: Path) -> None:
-    assert len(open_sessions(candidate, 32, Layout(4, 1))) == 1
-    assert len(open_sessions(candidate, 32, Layout(1, 4))) == 1
-    sessions = open_sessions(candidate, 32, Layout(2, 2))
+    assert len(open_sessions(candidate, 32, Layout(workers=4, intra_op_threads=1))) == 1
+    assert len(open_sessions(candidate, 32, Layout(workers=1, intra_op_threads=4))) == 1
+    sessions = open_sessions(candidate, 32, Layout(workers=2, intra_op_threads=2))
     assert len(sessions) == 2
-    load = Load(Layout(2, 2), sessions, TEXTS)
+    load = Load(Layout(workers=2, intra_op_threads=2), sessions, TEXTS)
     load.burst(0.02)
     assert load.result().texts_per_second > 0.0
-
-
-def test_nothing_answered_is_no_throughput(candidate: Path) -> None:
-    load = Load(Layout(1, 1), open_sessions(candidate, 32, ALONE), TEXTS)
-    with pytest.raises(EngineError, match="not one text"):
-        load.result()

@@ -4,21 +4,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.throughput import Layout, layouts
+from compress.throughput import layouts
+from edgeloop.records_measured import Layout
 
 
 @given(cores=st.integers(1, 128))
 def test_every_layout_fills_the_cores_and_both_ends_are_there(cores: int) -> None:
     found = layouts(cores)
     assert {layout.workers * layout.intra_op_threads for layout in found} == {cores}
-    assert found[0] == Layout(cores, 1)
-    assert found[-1] == Layout(1, cores)
+    assert found[0] == Layout(workers=cores, intra_op_threads=1)
+    assert found[-1] == Layout(workers=1, intra_op_threads=cores)
     assert len(set(found)) == len(found)
 
 
 def test_one_core_has_one_layout_and_eight_have_four() -> None:
-    assert layouts(1) == (Layout(1, 1),)
-    assert layouts(8) == (Layout(8, 1), Layout(4, 2), Layout(2, 4), Layout(1, 8))
+    assert layouts(1) == (Layout(workers=1, intra_op_threads=1),)
+    assert layouts(8) == (
+        Layout(workers=8, intra_op_threads=1),
+        Layout(workers=4, intra_op_threads=2),
+        Layout(workers=2, intra_op_threads=4),
+        Layout(workers=1, intra_op_threads=8),
+    )
 
 
 @pytest.mark.parametrize("cores", [0, -2])

@@ -8,14 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from edgeloop.figures import f1, macro_f1, ratio
 from finetune.evaluation.measure import (
     Measure,
     difference,
-    f1,
     interval,
-    macro_f1,
     mean,
-    ratio,
     upper_bound,
 )
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeloop.figures import Floats
 from edgeloop.records_evaluation import Calibration, ReliabilityPoint
 from edgeloop.rows import Row
 from edgeloop.runtime import RowOutput
 from edgeloop.tasks import MULTI_LABEL_THRESHOLD, TASKS, Answer, sigmoid
-from finetune.evaluation.measure import Floats
 
 BINS = 15
 
@@ -57,6 +57,20 @@ def of_labels(
     chance = np.stack([sigmoid(output.logits) for output in outputs])  # (rows, labels)
     right = (chance >= MULTI_LABEL_THRESHOLD) == _membership(rows, labels)
     return calibrate(np.maximum(chance, 1.0 - chance).ravel(), right.ravel())
+
+
+def of_task(
+    task: str, rows: Sequence[Row], outputs: Sequence[RowOutput], labels: Sequence[str]
+) -> Calibration | None:
+    """The task's own kind of decision; None for a task without answers (text-embedding)."""
+    if task == "text-embedding":
+        return None
+    if task == "multi-label-classification":
+        return of_labels(rows, outputs, labels)
+    answers = [TASKS[task].answer(output, labels) for output in outputs]
+    if task == "token-classification":
+        return of_spans(rows, answers)
+    return of_answers(answers, TASKS[task].right(outputs, rows, labels))
 
 
 def brier(

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss
 
+from edgeloop.calibration import BINS, brier, calibrate, of_labels, of_spans
 from edgeloop.rows import Row, Span
 from edgeloop.runtime import RowOutput
 from edgeloop.tasks import Answer
-from finetune.evaluation.calibration import BINS, brier, calibrate, of_labels, of_spans
 
 LABELS = ("a", "b", "c")
 
