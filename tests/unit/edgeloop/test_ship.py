@@ -1,8 +1,6 @@
 """The bundle of a run: reused, written beside another, never deleted; what gets deployed."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from edgeloop.bundle import (
     GOLDEN,
     MANIFEST,
     MODEL,
-    REFERENCE,
     TOKENIZER,
     Bundle,
     open_bundle,
@@ -20,112 +17,18 @@ from edgeloop.bundle import (
 from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
 from edgeloop.ledger import Ledger, RunResult, open_ledger
-from edgeloop.recipe import Data, Recipe
-from edgeloop.records import Adapter, Candidate, Certificate, Dataset, Parity
 from edgeloop.rows import read_rows, write_rows
-from edgeloop.rundir import RunDir, digest_of, list_files
+from edgeloop.rundir import RunDir, digest_of
 from edgeloop.runtime import OnnxModel
 from edgeloop.ship import deploy, ship
 from edgeloop.tasks import TASKS
 from tests import tiny
-
-KIND = "onnx-fp32"
-ODD_TEXT = "my invoice\u2028is \u00e4 late\x85parcel\r\ntoday"
-
-
-@dataclass(frozen=True)
-class Made:
-    """A run folder with all that `ship` reads."""
-
-    run: RunDir
-    recipe: Recipe
-
-    def ship(self, seed: int = 0) -> Bundle:
-        """With another adapter for every seed."""
-        return ship(
-            self.recipe,
-            dataset(self.run),
-            adapter(seed),
-            certificate(self.run),
-            tiny.no_reference(),
-            self.run,
-        )
+from tests.shipped import KIND, ODD_TEXT, Made, adapter, certificate, dataset, make_run
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    root = tmp_path / "runs" / "tiny-1"
-    tiny.make_model(root / "candidates" / KIND)
-    (root / "reference").mkdir()
-    (root / "reference" / REFERENCE).write_bytes(b"arrays")
-    (root / "dataset").mkdir()
-    texts = [*tiny.sentences(5, seed=3), (ODD_TEXT, "billing")]
-    lines = [
-        json.dumps({"id": f"r{i}", "text": text, "label": label}, ensure_ascii=False)
-        for i, (text, label) in enumerate(texts)
-    ]
-    data = "".join(f"{line}\n" for line in lines).encode()
-    (root / "dataset" / "test.jsonl").write_bytes(data)
-    recipe = Recipe(name="tiny", base="base", data=Data(files=(Path("/data/rows.csv"),)))
-    return Made(RunDir(root), recipe)
-
-
-def dataset(run: RunDir) -> Dataset:
-    return Dataset(
-        inputs_digest="0" * 64,
-        files=list_files(run.folder("dataset")),
-        digest="d" * 64,
-        labels=tiny.LABELS,
-        rows={"train": 40, "validation": 5, "reference": 5, "test": 6},
-        sources=(),
-        reference_is_test=False,
-        warnings=(),
-    )
-
-
-def adapter(seed: int) -> Adapter:
-    return Adapter(
-        inputs_digest="0" * 64,
-        files=(),
-        method="lora",
-        metric="accuracy",
-        base="base",
-        base_digest=digest_of(seed),
-        dataset_digest="d" * 64,
-        labels=tiny.LABELS,
-        trainable_parameters=1,
-        total_parameters=2,
-        epochs=(),
-        best_epoch=1,
-        seed=seed,
-        seconds=1.0,
-    )
-
-
-def certificate(run: RunDir) -> Certificate:
-    measurement, accuracy, machine = tiny.figures()
-    parity = Parity(rows=1, max_abs_difference=0.0, argmax_agreement_ratio=1.0, tolerance=1e-4)
-    candidate = Candidate(
-        inputs_digest="0" * 64,
-        files=list_files(run.folder("candidates") / KIND),
-        kind=KIND,
-        exporter="test",
-        merged_digest="e" * 64,
-        parity=parity,
-        measurement=measurement,
-        accuracy=accuracy,
-        test_accuracy=1.0,
-        misses=(),
-    )
-    return Certificate(
-        inputs_digest="0" * 64,
-        files=(),
-        budget={},
-        confidence=0.95,
-        chosen=KIND,
-        candidates=(candidate,),
-        machine=machine,
-    )
+    return make_run(tmp_path / "runs" / "tiny-1")
 
 
 def names(run: RunDir, pattern: str) -> list[str]:
