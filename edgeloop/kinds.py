@@ -50,9 +50,12 @@ def find_kind(names: Collection[str]) -> Kind | None:
 
 
 def lacking(engine: str, names: Collection[str]) -> list[str]:
-    """The files of this engine that are not among `names`: the fewest of all its kinds."""
+    """The files of this engine that are not among `names`, by the kind of it that lacks fewest;
+    as "one or other" where each of two kinds lacks one."""
     missing = [[n for n in k.files if n not in names] for k in KINDS if k.engine == engine]
-    return min(missing, key=len)
+    fewest = min(missing, key=len)
+    alike = dict.fromkeys(name for found in missing if len(found) == 1 for name in found)
+    return [" or ".join(alike)] if len(fewest) == 1 else fewest
 
 
 def kind_of(folder: Path) -> Kind:

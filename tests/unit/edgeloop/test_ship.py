@@ -1,9 +1,7 @@
 """The bundle of a run: reused, written beside another, never deleted; what gets deployed."""
 
-import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,109 +11,26 @@ from edgeloop.bundle import (
     GOLDEN,
     MANIFEST,
     MODEL,
-    REFERENCE,
     TOKENIZER,
     Bundle,
     open_bundle,
 )
-from edgeloop.codebase import code_digest
 from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
 from edgeloop.ledger import Ledger, RunResult, open_ledger
-from edgeloop.recipe import Data, Recipe
-from edgeloop.records import Adapter, Dataset
-from edgeloop.records_compress import Certificate
 from edgeloop.rows import read_rows, write_rows
-from edgeloop.rundir import RunDir, digest_of, list_files
+from edgeloop.rundir import RunDir, digest_of
 from edgeloop.runtime import OnnxModel
 from edgeloop.ship import CODE, deploy, ship
 from edgeloop.tasks import TASKS
-from tests import certified, tiny
+from tests import tiny
 from tests.altered import rewrite_manifest
-
-KIND = "onnx-fp32"
-ODD_TEXT = "my invoice\u2028is \u00e4 late\x85parcel\r\ntoday"
-
-
-@dataclass(frozen=True)
-class Made:
-    """A run folder with all that `ship` reads."""
-
-    run: RunDir
-    recipe: Recipe
-
-    def ship(self, seed: int = 0) -> Bundle:
-        """With another adapter for every seed."""
-        return ship(
-            self.recipe,
-            dataset(self.run),
-            adapter(seed),
-            certificate(self.run),
-            tiny.no_reference(),
-            self.run,
-        )
+from tests.shipped import KIND, ODD_TEXT, Made, adapter, certificate, dataset, make_run
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    root = tmp_path / "runs" / "tiny-1"
-    tiny.make_model(root / "candidates" / KIND)
-    (root / "reference").mkdir()
-    (root / "reference" / REFERENCE).write_bytes(b"arrays")
-    (root / "dataset").mkdir()
-    texts = [*tiny.sentences(5, seed=3), (ODD_TEXT, "billing")]
-    lines = [
-        json.dumps({"id": f"r{i}", "text": text, "label": label}, ensure_ascii=False)
-        for i, (text, label) in enumerate(texts)
-    ]
-    data = "".join(f"{line}\n" for line in lines).encode()
-    (root / "dataset" / "test.jsonl").write_bytes(data)
-    recipe = Recipe(name="tiny", base="base", data=Data(files=(Path("/data/rows.csv"),)))
-    return Made(RunDir(root), recipe)
-
-
-def dataset(run: RunDir) -> Dataset:
-    return Dataset(
-        inputs_digest="0" * 64,
-        files=list_files(run.folder("dataset")),
-        digest="d" * 64,
-        labels=tiny.LABELS,
-        rows={"train": 40, "validation": 5, "reference": 5, "test": 6},
-        sources=(),
-        reference_is_test=False,
-        warnings=(),
-    )
-
-
-def adapter(seed: int) -> Adapter:
-    return Adapter(
-        inputs_digest="0" * 64,
-        files=(),
-        method="lora",
-        metric="accuracy",
-        base="base",
-        base_digest=digest_of(seed),
-        dataset_digest="d" * 64,
-        labels=tiny.LABELS,
-        trainable_parameters=1,
-        total_parameters=2,
-        epochs=(),
-        best_epoch=1,
-        seed=seed,
-        seconds=1.0,
-    )
-
-
-def certificate(run: RunDir) -> Certificate:
-    measurement, accuracy, _ = tiny.figures()
-    candidate = certified.candidate(
-        KIND,
-        files=list_files(run.folder("candidates") / KIND),
-        measurement=measurement,
-        accuracy=accuracy,
-        test_accuracy=1.0,
-    )
-    return certified.certificate(KIND, (candidate,))
+    return make_run(tmp_path / "runs" / "tiny-1")
 
 
 def names(run: RunDir, pattern: str) -> list[str]:
@@ -126,16 +41,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def inputs(bundle: Bundle) -> dict[str, str]:
-    """The parents that say whether a bundle must be made again: all but the code."""
-    return {name: digest for name, digest in bundle.manifest.parents.items() if name != CODE}
-
-
 def damage_model(folder: Path) -> None:
     (folder / MODEL).write_bytes(b"not a model")
 
 
 # -- where the bundle goes ---------------------------------------------------------------------
+
+
+def inputs(bundle: Bundle) -> dict[str, str]:
+    """The parents that say whether a bundle must be made again: all but the code."""
+    return {name: digest for name, digest in bundle.manifest.parents.items() if name != CODE}
 
 
 def test_the_bundle_is_written_once_and_then_reused(made: Made) -> None:
@@ -167,7 +82,7 @@ def test_a_bundle_of_other_parents_is_kept_and_the_new_one_lies_beside_it(made: 
     first = made.ship(seed=0)
     before = contents(first.path)
     second = made.ship(seed=1)
-    assert second.path.name == f"bundle-{digest_of(inputs(second))[:8]}"
+    assert second.path.name == f"bundle-{digest_of(second.manifest.parents)[:8]}"
     assert contents(first.path) == before
     assert made.ship(seed=1) == second
     assert made.ship(seed=0) == first
@@ -186,7 +101,7 @@ def test_a_damaged_bundle_is_kept_and_the_new_one_lies_beside_it(
     damage(first.path)
     before = contents(first.path)
     second = made.ship()
-    assert second.path.name == f"bundle-{digest_of(inputs(first))[:8]}"
+    assert second.path.name == f"bundle-{digest_of(first.manifest.parents)[:8]}"
     assert second.manifest.parents == first.manifest.parents
     assert contents(first.path) == before
     assert made.ship() == second
