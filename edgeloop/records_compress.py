@@ -6,10 +6,10 @@ from edgeloop.records import Record
 
 
 class KernelLint(Record):
-    """Matrix products of the graph as onnxruntime runs it. integer_matmuls: weights or both sides in
-    integers. float_matmuls: with float weights. float_products: of two activations, as in
-    attention, which no candidate quantizes. qdq_islands: float operators of any kind between
-    DequantizeLinear and QuantizeLinear, which run slower than the float ones did."""
+    """Matrix products of the graph as onnxruntime runs it. integer_matmuls: in integers.
+    float_matmuls: with weights that are float. float_products: of two activations, as in attention,
+    which no candidate quantizes. qdq_islands: float operators of any kind between DequantizeLinear
+    and QuantizeLinear, which run slower than they did before."""
 
     integer_matmuls: int
     float_matmuls: int
