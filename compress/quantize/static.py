@@ -2,7 +2,7 @@
 
 Only MatMuls with weights, since quantizing whatever can be quantized is slower than fp32 here, and
 only their inputs: a float output needs no scale and goes on into operators that are float anyway. A
-Gemm, which only a head has, stays float: onnxruntime has no integer kernel of it with such an output.
+Gemm, as heads have it, stays float: onnxruntime has no integer kernel of it with a float output.
 """
 
 import shutil
