@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgeloop.recipe import Budget
 from edgeloop.records import Measurement, PairedDrop
+from edgeloop.records_measured import Quality
 from edgeloop.statistics import quantile_rows_needed, rows_needed
 
 BYTES_PER_MB = 1_000_000
@@ -30,6 +31,7 @@ class Figures:
 
     measurement: Measurement
     accuracy: PairedDrop
+    quality: Quality
 
 
 Check = Callable[[Figures, float], Miss | None]
@@ -104,6 +106,18 @@ def _drop(figures: Figures, limit: float) -> Miss | None:
     return Miss(said, bound / limit - 1.0)
 
 
+def _class(figures: Figures, limit: float) -> Miss | None:
+    """As measured: a bound for a class of a few rows would say nothing."""
+    worst = figures.quality.worst_recall
+    if worst is None or worst.recall_drop <= limit:
+        return None
+    said = (
+        f"max_class_drop {worst.recall_drop:.3f} ({worst.name}: recall {worst.recall:.3f}, was "
+        f"{worst.merged_recall:.3f}, {worst.support} rows) > {limit:g}"
+    )
+    return Miss(said, worst.recall_drop / limit - 1.0)
+
+
 def _percent(confidence: float) -> str:
     return f"{100 * confidence:.4g}%"
 
@@ -113,4 +127,5 @@ CHECKS: dict[str, Check] = {
     "size_mb": _size,
     "rss_mb": _memory,
     "max_accuracy_drop": _drop,
+    "max_class_drop": _class,
 }

@@ -1,5 +1,5 @@
 """A Hugging Face folder that edgeloop did not train, taken in as a merged model: copied, so that
-what is compressed cannot change meanwhile, and recorded as given: nothing proves where it came from.
+what is compressed cannot change meanwhile, and recorded as given: nothing proves its origin.
 """
 
 import json

@@ -13,7 +13,8 @@ from compress.texts import write_texts
 from compress.throughput import best_throughput
 from edgeloop.kinds import MODEL, TOKENIZER, kind_of
 from edgeloop.machine import describe_machine
-from edgeloop.records_compress import Invariance, KernelLint, Throughput
+from edgeloop.records_compress import Invariance, KernelLint
+from edgeloop.records_measured import Throughput
 
 # Per layout of threads.
 THROUGHPUT_SECONDS = 2.0
@@ -33,19 +34,12 @@ def inspect(job: Job, folder: Path) -> Inspected:
     """Raises EngineError where the candidate does not load or answer."""
     texts = timed(job.judging_texts)
     job.progress(f"inspecting {folder.name}")
-    found = best_throughput(
+    throughput = best_throughput(
         folder,
         write_texts(job.scratch / "loaded.json", texts),
         job.max_tokens,
         describe_machine().cores,
         THROUGHPUT_SECONDS,
-    )
-    throughput = Throughput(
-        workers=found.layout.workers,
-        intra_op_threads=found.layout.intra_op_threads,
-        texts_per_second=found.texts_per_second,
-        joules_per_text=found.joules_per_text,
-        energy_reason=found.energy_reason,
     )
     if kind_of(folder).engine != "onnx":
         return Inspected(throughput, None, None)

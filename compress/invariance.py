@@ -33,7 +33,8 @@ def measure_invariance(
     encoded = [one.encode([text]) for text in texts]
     alone = [_answer(one, row) for row in encoded]
     length = min(PADDED_TOKENS, max_tokens)
-    pad_id = int(load_tokenizer(tokenizer, max_tokens).padding["pad_id"])
+    padding = load_tokenizer(tokenizer, max_tokens).padding or {}
+    pad_id = int(padding.get("pad_id", 0))
     padded = [_answer(one, _pad(row, length, pad_id)) for row in encoded]
     threaded = [_answer(more, row) for row in encoded]
     return Invariance(

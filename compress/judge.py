@@ -11,6 +11,7 @@ from compress.candidates import source_of
 from compress.evaluate import REPEATS, Meter, measurement, timed
 from compress.inspect import inspect
 from compress.job import Job
+from compress.quality import assess
 from compress.shortlist import Screened, Shortlist, give_up, shortlist
 from compress.teacher import Teacher
 from edgeloop.records import Measurement
@@ -50,7 +51,8 @@ class Judge:
         texts = job.task.inputs(rows)
         rounds, failures = meter.rounds(folders, [texts], f"screening on {count} rows:")
         confidence = job.recipe.compress.budget.confidence
-        expected = job.task.right(self._reference(count), rows, labels)
+        reference = self._reference(count)
+        expected = job.task.right(reference, rows, labels)
         found = {}
         for kind, (answered,) in rounds.items():
             right = job.task.right(answered.outputs, rows, labels)
@@ -58,6 +60,7 @@ class Judge:
                 right=right,
                 measurement=measurement(folders[kind], [answered], confidence),
                 drop=paired_drop(expected, right, confidence),
+                quality=assess(job.recipe.task, labels, rows, reference, answered.outputs),
             )
         return found, failures
 
@@ -103,7 +106,10 @@ class Judge:
         right = job.task.right(outputs, rows.judging, job.record.labels)
         expected = job.task.right(self.teacher.answers[1], rows.judging, job.record.labels)
         accuracy = paired_drop(expected, right, named.confidence)
-        figures = Figures(measured or screened.measurement, accuracy)
+        quality = assess(
+            job.recipe.task, job.record.labels, rows.judging, self.teacher.answers[1], outputs
+        )
+        figures = Figures(measured or screened.measurement, accuracy, quality)
         missed = misses(figures, job.recipe.compress.budget)
         if measured is None:
             missed = named.expected[kind]
@@ -125,6 +131,7 @@ class Judge:
             finalist=measured is not None,
             misses=tuple(miss.text for miss in missed),
             excess_ratio=excess_ratio(missed),
+            quality=quality,
             throughput=None if inspected is None else inspected.throughput,
             lint=None if inspected is None else inspected.lint,
             invariance=None if inspected is None else inspected.invariance,

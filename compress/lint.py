@@ -39,6 +39,11 @@ def lint_kernels(model: Path) -> KernelLint:
     graph = optimised(model).graph
     nodes = list(all_nodes(graph))
     weights = {weight.name for weight in graph.initializer}
+    weights |= {
+        node.output[0]
+        for node in nodes
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights
+    }
     floats = [node for node in nodes if node.op_type in FLOAT]
     weighted = sum(not weights.isdisjoint(node.input[:2]) for node in floats)
     integers = sum(node.op_type in INTEGER for node in nodes)

@@ -37,6 +37,16 @@ def cut_rows(model: onnx.ModelProto, kept: Sequence[int]) -> int:
     return max(rows)
 
 
+def compared_ids(model: onnx.ModelProto) -> set[int]:
+    """The ids that input_ids is compared with, which have to be kept. Raises as `cut_rows` does."""
+    known = constants(model.graph)
+    return {
+        _compared(known, node, name)[1]
+        for node, name in _readers(model.graph)
+        if node.op_type != "Gather"
+    }
+
+
 def _readers(graph: onnx.GraphProto) -> list[tuple[onnx.NodeProto, str]]:
     """What reads the ids' values, and under which name."""
     names, found = {INPUT_IDS}, []
@@ -70,13 +80,10 @@ def _cut_table(
     return len(rows)
 
 
-def _renumber(
-    graph: onnx.GraphProto,
-    known: Mapping[str, NDArray[np.generic]],
-    node: onnx.NodeProto,
-    ids: str,
-    new_ids: Mapping[int, int],
-) -> int:
+def _compared(
+    known: Mapping[str, NDArray[np.generic]], node: onnx.NodeProto, ids: str
+) -> tuple[int, int]:
+    """Which input of a comparison the other side is, and the one id there."""
     position = 1 if node.input[0] == ids else 0
     value = known.get(node.input[position]) if node.op_type in COMPARISONS else None
     if value is None or value.size != 1:
@@ -84,13 +91,23 @@ def _renumber(
             f"{node.op_type} {node.name!r} computes with input_ids; a vocabulary cannot be trimmed "
             "where ids are more than rows of a table"
         )
-    old = int(value.reshape(-1)[0])
+    return position, int(value.reshape(-1)[0])
+
+
+def _renumber(
+    graph: onnx.GraphProto,
+    known: Mapping[str, NDArray[np.generic]],
+    node: onnx.NodeProto,
+    ids: str,
+    new_ids: Mapping[int, int],
+) -> int:
+    position, old = _compared(known, node, ids)
     if old not in new_ids:
         raise ExportError(f"{node.op_type} {node.name!r} asks for id {old}, which no token has")
-    constant = f"{node.input[position]}_trimmed"
+    constant = f"{node.input[position]}_trimmed_{old}"
     # Under a name of its own: the old constant may be something else's as well.
     if constant not in {weight.name for weight in graph.initializer}:
-        array = np.full_like(value, new_ids[old])
+        array = np.full_like(known[node.input[position]], new_ids[old])
         graph.initializer.append(numpy_helper.from_array(array, constant))
     node.input[position] = constant
     return 0

@@ -17,6 +17,7 @@ from compress.budget import Figures, Miss, excess_ratio, misses
 from compress.evaluate import TIMED_ROWS
 from edgeloop.recipe import Budget, Compress
 from edgeloop.records import Measurement, PairedDrop
+from edgeloop.records_measured import Quality
 from edgeloop.statistics import drop_upper_bound, paired_superiority_p
 
 # At which a candidate is given up before all choosing rows are answered.
@@ -30,6 +31,7 @@ class Screened:
     right: NDArray[np.bool_]
     measurement: Measurement
     drop: PairedDrop
+    quality: Quality
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def expected_misses(
     )
     # What is timed then is timed on as many of those rows.
     measurement = found.measurement.model_copy(update={"rows": min(judging_rows, TIMED_ROWS)})
-    return misses(Figures(measurement, expected), budget)
+    return misses(Figures(measurement, expected, found.quality), budget)
 
 
 def _expected_drop(drop: PairedDrop, rows: int) -> float:

@@ -20,13 +20,12 @@ from pathlib import Path
 
 from compress.energy import EnergyMeter
 from compress.texts import read_texts
-from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import EngineError
+from edgeloop.models import Model, open_model
 from edgeloop.processes import last_line, module_command, module_environment
 from edgeloop.record import Record
 from edgeloop.records_measured import Layout, Throughput
 from edgeloop.rows import TextInput
-from edgeloop.runtime import OnnxModel
 
 BURSTS = 3
 WARM_UP_TEXTS = 20
@@ -163,16 +162,16 @@ class Load:
         )
 
 
-def open_sessions(folder: Path, max_tokens: int, layout: Layout) -> list[OnnxModel]:
+def open_sessions(folder: Path, max_tokens: int, layout: Layout) -> list[Model]:
     """One for all workers that run alone, as in the server; else one for each: callers of one
     session share its threads. Raises EngineError where the candidate does not load."""
     count = 1 if layout.intra_op_threads == 1 else layout.workers
     return [_open(folder, max_tokens, layout.intra_op_threads) for _ in range(count)]
 
 
-def _open(folder: Path, max_tokens: int, threads: int) -> OnnxModel:
+def _open(folder: Path, max_tokens: int, threads: int) -> Model:
     """The one place where the model is opened."""
-    return OnnxModel(folder / MODEL, folder / TOKENIZER, max_tokens, threads)
+    return open_model(folder, max_tokens, threads)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from tokenizers import Encoding, Tokenizer
 
-from compress.lookup import cut_rows
+from compress.lookup import compared_ids, cut_rows
 from compress.source import Source
 from compress.vocabulary import Document, cut, needed_tokens, read_vocabulary
 from edgeloop.bundle import MODEL, TOKENIZER
@@ -67,9 +67,10 @@ def trim_vocabulary(source: Source, folder: Path) -> None:
     document = json.loads(source.tokenizer.read_bytes())
     before = _plain(Tokenizer.from_file(str(source.tokenizer)))
     encodings = _encode(before, source.texts)
-    used = {before.id_to_token(i) for i in sorted({i for row in encodings for i in row.ids})}
-    trimmed, ids = cut(document, needed_tokens(document, used))
+    used = {str(before.id_to_token(i)) for i in {i for row in encodings for i in row.ids}}
     model = onnx.load(str(source.model))
+    used |= {str(before.id_to_token(i)) for i in compared_ids(model)}
+    trimmed, ids = cut(document, needed_tokens(document, used))
     rows = cut_rows(model, list(ids))
     if len(ids) == rows:
         raise ExportError(f"{source.tokenizer}: all of its {rows} tokens are needed; none to trim")

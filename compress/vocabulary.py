@@ -44,8 +44,9 @@ def needed_tokens(document: Document, used: Iterable[str]) -> set[str]:
     needed = {token["content"] for token in document["added_tokens"]}
     needed |= {token for token in vocabulary if BYTE.fullmatch(token)}
     needed |= set(_special_tokens(document.get("post_processor")))
-    if isinstance(model.get("unk_token"), str):
-        needed.add(model["unk_token"])
+    needed.add(model.get("unk_token") or "")
+    pad_id = (document.get("padding") or {}).get("pad_id")
+    needed |= {token for token, i in vocabulary.items() if i == pad_id}
     needed |= {token for token in vocabulary if len(_letters(token, model)) == 1}
     needed |= KINDS[model["type"]](model, set(used))
     return needed & set(vocabulary)

@@ -3,13 +3,14 @@ on, and whether its answers depend on anything but the text.
 """
 
 from edgeloop.records import Machine, Measurement, PairedDrop, Parity, Record, StageRecord
+from edgeloop.records_measured import Quality, Throughput
 
 
 class KernelLint(Record):
-    """Matrix products of the graph as onnxruntime runs it. integer_matmuls: weights or both sides
-    in integers. float_matmuls: with float weights. float_products: of two activations, as in
-    attention, which no candidate quantizes. qdq_islands: float operators of any kind between
-    DequantizeLinear and QuantizeLinear, which run slower than the float ones did."""
+    """Matrix products of the graph as onnxruntime runs it. integer_matmuls: in integers.
+    float_matmuls: with weights that are float. float_products: of two activations, as in attention,
+    which no candidate quantizes. qdq_islands: float operators of any kind between DequantizeLinear
+    and QuantizeLinear, which run slower than they did before."""
 
     integer_matmuls: int
     float_matmuls: int
@@ -36,18 +37,6 @@ class Invariance(Record):
     threads: Change
 
 
-class Throughput(Record):
-    """What one candidate answers on all cores at once, at the best layout: `workers` threads that
-    answer one text at a time with `intra_op_threads` threads each. `joules_per_text` is that of the
-    whole processor package, None with the reason where it cannot be measured."""
-
-    workers: int
-    intra_op_threads: int
-    texts_per_second: float
-    joules_per_text: float | None
-    energy_reason: str
-
-
 class Candidate(StageRecord):
     """One compressed model with everything that was measured of it. `screening` is the drop on the
     choosing rows, which decides who is a finalist; `accuracy` that on the judging rows, at a
@@ -69,6 +58,7 @@ class Candidate(StageRecord):
     finalist: bool
     misses: tuple[str, ...]
     excess_ratio: float
+    quality: Quality
     throughput: Throughput | None
     lint: KernelLint | None
     invariance: Invariance | None

@@ -4,6 +4,7 @@ from typing import Any
 
 from edgeloop.records import Interval, Measurement, PairedDrop, Parity
 from edgeloop.records_compress import Candidate, Certificate
+from edgeloop.records_measured import ClassQuality, Quality
 from edgeloop.statistics import drop_upper_bound
 from tests import tiny
 
@@ -34,6 +35,24 @@ def drop(lost: int = 0, gained: int = 0, rows: int = 800, confidence: float = 0.
     )
 
 
+def quality(*drops: tuple[str, int, float, float]) -> Quality:
+    """Classes as (name, rows, recall of the merged model, recall of the candidate)."""
+    classes = tuple(
+        ClassQuality(
+            name=name,
+            support=support,
+            recall=after,
+            f1=after,
+            merged_recall=before,
+            merged_f1=before,
+        )
+        for name, support, before, after in drops
+    )
+    return Quality(
+        rows=800, ece=0.02, merged_ece=0.02, agreement_ratio=0.99, flip_ratio=0.01, classes=classes
+    )
+
+
 def candidate(kind: str = "onnx-int8", **changes: Any) -> Candidate:
     figures: dict[str, Any] = {
         "inputs_digest": "0" * 64,
@@ -52,6 +71,7 @@ def candidate(kind: str = "onnx-int8", **changes: Any) -> Candidate:
         "finalist": True,
         "misses": (),
         "excess_ratio": 0.0,
+        "quality": quality(),
         "throughput": None,
         "lint": None,
         "invariance": None,

@@ -26,7 +26,7 @@ from edgeloop.tasks import TASKS, tag_names
 from tests import tiny
 
 MAX_TOKENS = 32
-VALIDATION_ROWS = 150
+VALIDATION_ROWS = 100
 PLAIN: TaskName = "text-classification"
 ARCHITECTURES: dict[TaskName, Callable[[BertConfig], Any]] = {
     "text-classification": BertForSequenceClassification,
@@ -106,6 +106,7 @@ def make_run(
     reference_rows: int = 180,
     task: TaskName = PLAIN,
     text_pair: bool = False,
+    train_rows: int = 40,
 ) -> MergedRun:
     """dataset/ and merged/ below `root`."""
     merged = make_merged(base, root / "merged", task=task)
@@ -113,7 +114,7 @@ def make_run(
     rows = own_answers(
         root / "merged", tiny.rows(task, judged + VALIDATION_ROWS, 7, text_pair), task
     )
-    train = [replace(row, id=f"t{row.id}") for row in tiny.rows(task, 40, 8, text_pair)]
+    train = [replace(row, id=f"t{row.id}") for row in tiny.rows(task, train_rows, 8, text_pair)]
     splits = {
         "train": train,
         "validation": rows[judged:],

@@ -143,4 +143,4 @@ def _divergence(counts: NDArray[np.float64], cut: int) -> float:
     p, q = clipped / clipped.sum(), spread / spread.sum()
     both = (p > 0.0) & (q > 0.0)
     lost = float(p[(p > 0.0) & ~both].sum())  # what q says cannot be
-    return float((p[both] * np.log(p[both] / q[both])).sum()) + lost * np.log(BINS)
+    return float((p[both] * np.log(p[both] / q[both])).sum() + lost * np.log(BINS))

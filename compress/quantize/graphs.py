@@ -21,9 +21,8 @@ INT8_MAX = 127
 
 
 def load(source: Source) -> onnx.ModelProto:
-    """The source's model, its every node named, every Gemm of an ordinary kind a MatMul."""
+    """The source's model, its every node named."""
     model = onnx.load(str(source.model))
-    split_gemms(model.graph)
     name_nodes(model.graph)
     return model
 
@@ -65,9 +64,9 @@ def weighted_matmuls(
 
 
 def split_gemms(graph: onnx.GraphProto) -> None:
-    """Write Gemm(a, W, c) as MatMul(a, W) + c, in place, where W is a weight: integer kernels and
-    block-wise weights exist for MatMul."""
-    weights, uses = weights_of(graph), Counter(name for n in graph.node for name in n.input)
+    """Write Gemm(a, W, c) as MatMul(a, W) + c, in place, where W is a weight: integers by dynamic
+    scales, and weights in blocks, exist for MatMul."""
+    weights = weights_of(graph)
     for node in [node for node in graph.node if node.op_type == "Gemm"]:
         plain = {"alpha": 1.0, "beta": 1.0, "transA": 0.0}
         is_plain = all(attribute(node, name, value) == value for name, value in plain.items())
@@ -81,11 +80,10 @@ def split_gemms(graph: onnx.GraphProto) -> None:
         product = node.output[0] if len(node.input) < 3 else f"{node.output[0]}_product"
         made = [helper.make_node("MatMul", [node.input[0], name], [product], node.name)]
         if len(node.input) == 3:
-            bias = f"{node.name}_bias" if node.name else ""
-            made.append(helper.make_node("Add", [product, node.input[2]], [node.output[0]], bias))
+            made.append(helper.make_node("Add", [product, node.input[2]], list(node.output)))
         replace_node(graph, node, made)
-    if uses:
-        drop_unused(graph)
+    name_nodes(graph)
+    drop_unused(graph)
 
 
 def replace_node(

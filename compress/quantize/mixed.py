@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.quantize.dynamic import write_dynamic
-from compress.quantize.graphs import calibration_feeds, load, quantize_lookups
+from compress.quantize.graphs import calibration_feeds, load, quantize_lookups, split_gemms
 from compress.quantize.outliers import tame_outliers
 from compress.quantize.sensitivity import Probe, make_probe
 from compress.source import CALIBRATION_ROWS, Source
@@ -29,6 +29,7 @@ def mixed_int8(source: Source, folder: Path) -> None:
     Raises ExportError where it leaves nothing in fp32, since that model is dynamic int8.
     """
     model = load(source)
+    split_gemms(model.graph)
     feeds = calibration_feeds(source, model, CALIBRATION_ROWS)
     probed = calibration_feeds(source, model, PROBED_ROWS)
     expected = make_probe(model, probed).expected()

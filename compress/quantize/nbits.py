@@ -16,6 +16,7 @@ from compress.quantize.graphs import (
     load,
     quantize_lookups,
     replace_node,
+    split_gemms,
     weighted_matmuls,
     weights_of,
 )
@@ -33,6 +34,7 @@ TABLE_BLOCK_VALUES = 32
 def weight_only_8(source: Source, folder: Path) -> None:
     """8-bit weights and int8 embedding rows."""
     model = load(source)
+    split_gemms(model.graph)
     _quantize_matmuls(model, 8)
     quantize_lookups(model)
     _save(model, source, folder)
@@ -42,6 +44,7 @@ def weight_only_4(source: Source, folder: Path) -> None:
     """4-bit weights and 4-bit embedding rows. Channels that are outliers are tamed first, since the
     activations that meet 4-bit weights are int8."""
     model = load(source)
+    split_gemms(model.graph)
     tame_outliers(model, source.feeds(model))
     _quantize_matmuls(model, 4)
     _quantize_tables(model, 4)

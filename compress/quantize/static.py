@@ -1,7 +1,8 @@
 """int8 with scales that are fixed beforehand: the answer to a text depends on no other text.
 
 Only MatMuls with weights, since quantizing whatever can be quantized is slower than fp32 here, and
-only their inputs: a float output needs no scale and goes on into operators that are float anyway.
+only their inputs: a float output needs no scale and goes on into operators that are float anyway. A
+Gemm, as heads have it, stays float: onnxruntime has no integer kernel of it with a float output.
 """
 
 import shutil

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from compress.evaluate import Texts, evaluate
+from compress.evaluate import Meter, measurement
 from edgeloop.bundle import CARD, GOLDEN, MANIFEST, REFERENCE, Bundle, open_bundle
 from edgeloop.errors import BundleError
 from edgeloop.gate import correct
@@ -238,16 +238,18 @@ def test_the_measuring_process_measures_any_kind(
 ) -> None:
     texts = [text for text, _ in tiny.sentences(30, seed=5)]
     folders = {name: bundle.path for name, bundle in bundles.items()}
-    found, failures = evaluate(folders, Texts(texts, 64, 0.95, tmp_path), lambda line: None)
+    meter = Meter(64, tmp_path, lambda line: None)
+    found, failures = meter.rounds(folders, [texts], "measuring")
     assert failures == {}
     for name, bundle in bundles.items():
-        assert found[name].measurement.size_bytes == model_bytes(bundle.path)
+        measured = measurement(bundle.path, found[name], 0.95)
+        assert measured.size_bytes == model_bytes(bundle.path)
         for output, own in zip(
-            found[name].outputs, open_model(bundle.path, 64).score(texts), strict=True
+            found[name][0].outputs, open_model(bundle.path, 64).score(texts), strict=True
         ):
             np.testing.assert_array_equal(output.logits, own.logits)
             np.testing.assert_array_equal(output.embedding, own.embedding)
-    rss = {name: found[name].measurement.rss_bytes for name in found}
+    rss = {name: found[name][0].rss_bytes for name in found}
     assert rss["linear"] < rss["cascade"]
 
 

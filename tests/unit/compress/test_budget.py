@@ -8,12 +8,12 @@ from compress.budget import CHECKS, Figures, excess_ratio, limits, misses
 from edgeloop.recipe import Budget
 from edgeloop.records import Measurement, PairedDrop
 from edgeloop.statistics import drop_upper_bound
-from tests.certified import drop, measurement
+from tests.certified import drop, measurement, quality
 
 
 def said(measured: Measurement, accuracy: PairedDrop, budget: Budget) -> list[str]:
     """What is missed, in words."""
-    return [miss.text for miss in misses(Figures(measured, accuracy), budget)]
+    return [miss.text for miss in misses(Figures(measured, accuracy, quality()), budget)]
 
 
 def test_every_key_of_the_budget_is_read() -> None:
@@ -81,7 +81,7 @@ def test_a_wider_budget_is_never_missed_where_a_narrower_is_met(size: float, mos
 
 
 def test_the_excess_is_that_of_the_figure_over_its_limit() -> None:
-    figures = Figures(measurement(size_bytes=30_000_000), drop())
+    figures = Figures(measurement(size_bytes=30_000_000), drop(), quality())
     found = misses(figures, Budget(size_mb=20, rss_mb=100))
     assert [miss.excess_ratio for miss in found] == pytest.approx([0.5, 0.2])
     assert excess_ratio(found) == pytest.approx(0.7)
@@ -89,6 +89,17 @@ def test_the_excess_is_that_of_the_figure_over_its_limit() -> None:
 
 
 def test_what_cannot_be_bounded_is_further_from_the_budget_than_anything_measured() -> None:
-    (miss,) = misses(Figures(measurement(rows=5), drop()), Budget(latency_p95_ms=9.0))
-    (far,) = misses(Figures(measurement(), drop(lost=800)), Budget(max_accuracy_drop=0.001))
+    (miss,) = misses(Figures(measurement(rows=5), drop(), quality()), Budget(latency_p95_ms=9.0))
+    lost = Figures(measurement(), drop(lost=800), quality())
+    (far,) = misses(lost, Budget(max_accuracy_drop=0.001))
     assert miss.excess_ratio > far.excess_ratio
+
+
+def test_the_class_that_loses_most_is_named_with_its_rows() -> None:
+    classes = quality(("refund", 12, 0.75, 0.5), ("card", 40, 0.9, 0.95), ("none", 0, 0.0, 0.0))
+    figures = Figures(measurement(), drop(), classes)
+    (miss,) = misses(figures, Budget(max_class_drop=0.2))
+    assert miss.text.startswith("max_class_drop 0.250 (refund: recall 0.500, was 0.750, 12 rows)")
+    assert miss.excess_ratio == pytest.approx(0.25)
+    assert misses(figures, Budget(max_class_drop=0.25)) == ()
+    assert misses(Figures(measurement(), drop(), quality()), Budget(max_class_drop=0.01)) == ()

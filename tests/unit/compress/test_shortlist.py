@@ -15,7 +15,7 @@ from compress.shortlist import Screened, corrected, give_up, shortlist
 from edgeloop.recipe import Budget, Compress
 from edgeloop.records import Interval
 from edgeloop.statistics import paired_drop
-from tests.certified import drop, measurement
+from tests.certified import drop, measurement, quality
 
 ROWS = 400
 
@@ -37,6 +37,7 @@ def screened(
         right=right,
         measurement=measurement(size_bytes=size_bytes, latency_p50_ms=latency),
         drop=paired_drop(answered(0), right, 0.95),
+        quality=quality(),
     )
 
 
@@ -82,7 +83,7 @@ def test_where_none_is_expected_to_pass_the_nearest_get_their_chance() -> None:
 
 
 def test_few_choosing_rows_do_not_forbid_a_latency_claim_that_the_judging_rows_allow() -> None:
-    few = Screened(answered(0, 20), measurement(rows=20), drop(rows=20))
+    few = Screened(answered(0, 20), measurement(rows=20), drop(rows=20), quality())
     recipe = Compress(budget=Budget(latency_p95_ms=9.0, max_accuracy_drop=0.05))
     assert shortlist({"few": few}, recipe, 800).expected["few"] == ()
     (missed,) = shortlist({"few": few}, recipe, 60).expected["few"]
@@ -169,7 +170,7 @@ def most_lost(gained: int, confidence: float) -> int:
     while high - low > 1:
         lost = (low + high) // 2
         judged = drop(lost, gained, JUDGING, confidence)
-        passed = not misses(Figures(measurement(), judged), BUDGET)
+        passed = not misses(Figures(measurement(), judged, quality()), BUDGET)
         low, high = (lost, high) if passed else (low, lost)
     return low
 
@@ -187,6 +188,7 @@ def ships(rng: np.random.Generator, candidates: int, finalists: int) -> bool:
             right=np.ones(CHOOSING, dtype=bool),
             measurement=measurement(size_bytes=1_000_000 * (number + 1)),
             drop=drop(*draw(rng, CHOOSING), rows=CHOOSING),
+            quality=quality(),
         )
         for number in range(candidates)
     }

@@ -15,6 +15,7 @@ from edgeloop.bundle import (
     Bundle,
     open_bundle,
 )
+from edgeloop.codebase import code_digest
 from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
 from edgeloop.ledger import Ledger, RunResult, open_ledger
