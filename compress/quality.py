@@ -1,5 +1,5 @@
 """How a candidate answers beside the merged model on the same labelled rows: calibration,
-agreement, flips, and every class by itself, since an average hides a class that is lost.
+agreement, flips, and every class and slice by itself, since an average hides one that is lost.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,10 @@ import numpy as np
 from edgeloop import calibration
 from edgeloop.figures import class_counts, class_figures
 from edgeloop.records_evaluation import ClassFigures
-from edgeloop.records_measured import ClassQuality, Quality
+from edgeloop.records_measured import ClassQuality, Quality, SliceQuality
 from edgeloop.rows import Row
 from edgeloop.runtime import RowOutput
+from edgeloop.slices import FEWEST_ROWS, groups
 from edgeloop.tasks import TASKS, Answer, is_right
 
 Outputs = Sequence[RowOutput]
@@ -36,6 +37,16 @@ def assess(
         agreement_ratio=_agreement(task, labels, merged, candidate),
         flip_ratio=float(np.mean(right != merged_right)),
         classes=_classes(task, labels, rows, merged, candidate),
+        slices=tuple(
+            SliceQuality(
+                name=f"{column}: {value}",
+                rows=int(mask.sum()),
+                accuracy=float(right[mask].mean()),
+                merged_accuracy=float(merged_right[mask].mean()),
+            )
+            for column, value, mask in groups(rows)
+            if mask.sum() >= FEWEST_ROWS
+        ),
     )
 
 

@@ -96,7 +96,7 @@ class Load:
     """Asks a layout's sessions from its workers, and sums up what they answer."""
 
     def __init__(
-        self, layout: Layout, sessions: Sequence[OnnxModel], texts: Sequence[TextInput]
+        self, layout: Layout, sessions: Sequence[Model], texts: Sequence[TextInput]
     ) -> None:
         self._layout = layout
         self._sessions = sessions

@@ -42,6 +42,21 @@ class ClassQuality(Record):
         return self.merged_f1 - self.f1
 
 
+class SliceQuality(Record):
+    """The rows with one value of one column (edgeloop.slices): the share that each model answers
+    rightly."""
+
+    name: str
+    rows: int
+    accuracy: float
+    merged_accuracy: float
+
+    @property
+    def drop(self) -> float:
+        """Below 0 where the candidate is right more often."""
+        return self.merged_accuracy - self.accuracy
+
+
 class Quality(Record):
     """A candidate beside the merged model on the same rows.
 
@@ -49,7 +64,8 @@ class Quality(Record):
     edgeloop.calibration), None where no decision was made. `agreement_ratio`: rows to which both
     give exactly the same answer, right or wrong; None for a task without answers (text-embedding).
     `flip_ratio`: rows that one of the two answers rightly and the other wrongly (Dutta et al.
-    2024, "Accuracy is Not All You Need"); equal accuracies can hide many.
+    2024, "Accuracy is Not All You Need"); equal accuracies can hide many. `slices`: those with
+    enough rows to be judged.
     """
 
     rows: int
@@ -58,6 +74,12 @@ class Quality(Record):
     agreement_ratio: float | None
     flip_ratio: float
     classes: tuple[ClassQuality, ...]
+    slices: tuple[SliceQuality, ...]
+
+    @property
+    def worst_slice(self) -> SliceQuality | None:
+        """The slice that falls most, among equals the one with more rows; None without."""
+        return max(self.slices, key=lambda s: (s.drop, s.rows), default=None)
 
     @property
     def worst_recall(self) -> ClassQuality | None:

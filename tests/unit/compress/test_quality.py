@@ -12,6 +12,7 @@ from compress.quality import assess
 from edgeloop.records_measured import ClassQuality, Quality
 from edgeloop.rows import Row, Span
 from edgeloop.runtime import RowOutput
+from edgeloop.slices import FEWEST_ROWS
 
 LABELS = ("a", "b", "c")
 CLASSIFY, SEVERAL = "text-classification", "multi-label-classification"
@@ -118,6 +119,34 @@ def test_a_class_that_no_training_row_had_counts_as_missed() -> None:
     rows = [Row("0", "text", ("a",)), Row("1", "text", ("new",))]
     found = assess(CLASSIFY, LABELS, rows, [saying("a")] * 2, [saying("a")] * 2)
     assert (by_name(found)["new"].support, by_name(found)["new"].merged_recall) == (1, 0.0)
+
+
+# -- the slice that falls ----------------------------------------------------------------------
+
+
+def in_channels(count: int, *channels: str) -> list[Row]:
+    return [
+        Row(f"{channel}{i}", "text", ("a",), slices=(("channel", channel),))
+        for channel in channels
+        for i in range(count)
+    ]
+
+
+def test_the_slice_that_falls_most_is_named_with_its_rows() -> None:
+    rows = in_channels(FEWEST_ROWS, "mail", "phone")
+    merged = [saying("a")] * len(rows)
+    candidate = [saying("a")] * FEWEST_ROWS + [saying("b")] * 3 + [saying("a")] * (FEWEST_ROWS - 3)
+    worst = assess(CLASSIFY, LABELS, rows, merged, candidate).worst_slice
+    assert worst is not None
+    assert (worst.name, worst.rows, worst.merged_accuracy) == ("channel: phone", FEWEST_ROWS, 1.0)
+    assert worst.drop == pytest.approx(3 / FEWEST_ROWS)
+
+
+def test_a_slice_with_too_few_rows_is_not_judged() -> None:
+    rows = in_channels(FEWEST_ROWS - 1, "mail", "phone")
+    outputs = [saying("a")] * len(rows)
+    found = assess(CLASSIFY, LABELS, rows, outputs, outputs)
+    assert (found.slices, found.worst_slice) == ((), None)
 
 
 # -- calibration -------------------------------------------------------------------------------

@@ -8,16 +8,8 @@ from scipy import stats
 
 from edgeloop.records import Interval
 from edgeloop.rows import Row
-from finetune.evaluation.slices import (
-    FEWEST_ROWS,
-    RARE_VALUES,
-    groups,
-    holm,
-    judge_groups,
-    script,
-    slices,
-    wilson,
-)
+from edgeloop.slices import FEWEST_ROWS, RARE_VALUES, groups, script
+from finetune.evaluation.slices import holm, judge_groups, slices, wilson
 
 DATA_SETS = 400
 
