@@ -118,6 +118,18 @@ def _class(figures: Figures, limit: float) -> Miss | None:
     return Miss(said, worst.recall_drop / limit - 1.0)
 
 
+def _slice(figures: Figures, limit: float) -> Miss | None:
+    """As measured, like a class."""
+    worst = figures.quality.worst_slice
+    if worst is None or worst.drop <= limit:
+        return None
+    said = (
+        f"max_slice_drop {worst.drop:.3f} ({worst.name}: accuracy {worst.accuracy:.3f}, was "
+        f"{worst.merged_accuracy:.3f}, {worst.rows} rows) > {limit:g}"
+    )
+    return Miss(said, worst.drop / limit - 1.0)
+
+
 def _percent(confidence: float) -> str:
     return f"{100 * confidence:.4g}%"
 
@@ -128,4 +140,5 @@ CHECKS: dict[str, Check] = {
     "rss_mb": _memory,
     "max_accuracy_drop": _drop,
     "max_class_drop": _class,
+    "max_slice_drop": _slice,
 }

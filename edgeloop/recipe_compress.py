@@ -9,13 +9,15 @@ from edgeloop.section import Section
 
 class Budget(Section):
     """What the shipped model must keep to; `null` leaves a figure out of the contract.
-    `max_class_drop`: how much of its recall any class may lose, as measured on the rows it has."""
+    `max_class_drop`: how much of its recall any class may lose, `max_slice_drop`: how much of its
+    accuracy any slice (data.columns.slices, lengths), as measured on the rows that they have."""
 
     latency_p95_ms: PositiveFloat | None = None
     size_mb: PositiveFloat | None = None
     rss_mb: PositiveFloat | None = None
     max_accuracy_drop: float = Field(0.02, gt=0.0, le=1.0)
     max_class_drop: float | None = Field(None, gt=0.0, le=1.0)
+    max_slice_drop: float | None = Field(None, gt=0.0, le=1.0)
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from edgeloop.records import Interval, Measurement, PairedDrop, Parity
 from edgeloop.records_compress import Candidate, Certificate
-from edgeloop.records_measured import ClassQuality, Quality
+from edgeloop.records_measured import ClassQuality, Quality, SliceQuality
 from edgeloop.statistics import drop_upper_bound
 from tests import tiny
 
@@ -35,7 +35,9 @@ def drop(lost: int = 0, gained: int = 0, rows: int = 800, confidence: float = 0.
     )
 
 
-def quality(*drops: tuple[str, int, float, float]) -> Quality:
+def quality(
+    *drops: tuple[str, int, float, float], slices: tuple[SliceQuality, ...] = ()
+) -> Quality:
     """Classes as (name, rows, recall of the merged model, recall of the candidate)."""
     classes = tuple(
         ClassQuality(
@@ -49,7 +51,13 @@ def quality(*drops: tuple[str, int, float, float]) -> Quality:
         for name, support, before, after in drops
     )
     return Quality(
-        rows=800, ece=0.02, merged_ece=0.02, agreement_ratio=0.99, flip_ratio=0.01, classes=classes
+        rows=800,
+        ece=0.02,
+        merged_ece=0.02,
+        agreement_ratio=0.99,
+        flip_ratio=0.01,
+        classes=classes,
+        slices=slices,
     )
 
 

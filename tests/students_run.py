@@ -3,7 +3,6 @@ lessons on the answers that they give.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,26 @@ from transformers import (
 )
 
 from compress.merged import Merged, load_merged
-from compress.students.lesson import MEASURED, Lesson, Settings
-from edgeloop.recipe import TaskName
+from compress.students.lesson import Lesson
+from edgeloop.recipe import Distill, TaskName
 from edgeloop.rows import Row, TextInput
 from tests import tiny
 from tests.merged_run import MAX_TOKENS, PLAIN, labels_of, make_merged, own_answers
 
+MEASURED = Distill()
+
+
+def changed(settings: Distill, **changes: Any) -> Distill:
+    """Other settings, unchecked."""
+    return settings.model_copy(update=changes)
+
+
 LAYERS, HIDDEN, HEADS, INNER = 4, 32, 4, 64
-QUICK = replace(
+QUICK = changed(
     MEASURED,
-    epochs=4,
+    num_train_epochs=4,
     narrow_epochs=4,
-    recovery_epochs=4,
+    pruned_epochs=4,
     static_epochs=4,
     learning_rate=2e-3,
     static_width=16,
@@ -95,7 +102,7 @@ def make_lesson(
     base: Path,
     folder: Path,
     task: TaskName = PLAIN,
-    settings: Settings = QUICK,
+    settings: Distill = QUICK,
     unlabelled: Sequence[TextInput] = (),
     count: int = 96,
 ) -> Lesson:
@@ -110,7 +117,7 @@ def lesson_of(
     teacher: Merged,
     rows: Sequence[Row],
     task: TaskName = PLAIN,
-    settings: Settings = QUICK,
+    settings: Distill = QUICK,
     unlabelled: Sequence[TextInput] = (),
 ) -> Lesson:
     """What the teacher is to teach of these rows."""

@@ -61,7 +61,7 @@ def _shallow(lesson: Lesson, kind: str, count: int) -> Merged:
         kind=kind,
         epochs=settings.num_train_epochs,
         learning_rate=settings.learning_rate,
-        rate_key="compress.students.learning_rate",
+        rate_key="compress.distill.learning_rate",
         match=Match(kept),
     )
     teach(module, student.inputs, lesson, course)

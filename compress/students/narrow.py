@@ -36,7 +36,7 @@ def narrow(lesson: Lesson) -> Merged:
         kind=KIND,
         epochs=settings.narrow_epochs,
         learning_rate=settings.learning_rate,
-        rate_key="compress.students.learning_rate",
+        rate_key="compress.distill.learning_rate",
         match=Match(tuple(range(len(found.heads))), torch.eye(hidden)[:, kept]),
     )
     teach(module, student.inputs, lesson, course)

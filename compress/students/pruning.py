@@ -31,7 +31,7 @@ def pruned(lesson: Lesson) -> Merged:
         kind=KIND,
         epochs=settings.pruned_epochs,
         learning_rate=settings.learning_rate,
-        rate_key="compress.students.learning_rate",
+        rate_key="compress.distill.learning_rate",
         match=Match(tuple(range(len(found.heads)))),
     )
     teach(module, student.inputs, lesson, course)

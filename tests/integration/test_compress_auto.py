@@ -3,6 +3,7 @@ reason, and a budget that only a small model can meet gets one.
 """
 
 from pathlib import Path
+from typing import Any
 
 import compress.stage
 from compress.candidates import CANDIDATES, Cascade, of_task
@@ -22,9 +23,9 @@ SHORT = {
 }
 
 
-def compressed(made: MergedRun, **settings: object) -> tuple[Certificate, list[str]]:
+def compressed(made: MergedRun, **settings: Any) -> tuple[Certificate, list[str]]:
     lines: list[str] = []
-    recipe = make_recipe(distill=SHORT, **settings)
+    recipe = make_recipe(**{"distill": SHORT, **settings})
     certificate = compress.stage.run(recipe, made.dataset, made.merged, made.folder, lines.append)
     return certificate, lines
 

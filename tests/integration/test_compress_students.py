@@ -1,5 +1,5 @@
-"""Students of tiny real teachers: smaller, nearer to the teacher than an untaught cut, the same model
-once exported, the same bytes again; every task, every architecture."""
+"""Students of tiny real teachers: smaller, nearer to the teacher than an untaught cut, the same
+model once exported, the same bytes again; every task, every architecture."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,6 +36,7 @@ from tests.students_run import (
     INNER,
     LAYERS,
     QUICK,
+    changed,
     lesson_of,
     make_architecture,
     make_lesson,
@@ -47,15 +48,13 @@ TASKS: tuple[TaskName, ...] = (
     "token-classification",
     "text-embedding",
 )
-UNTAUGHT = replace(QUICK, epochs=0, narrow_epochs=0, recovery_epochs=0, static_epochs=0)
+UNTAUGHT = changed(QUICK, num_train_epochs=0, narrow_epochs=0, pruned_epochs=0, static_epochs=0)
 UNLABELLED: list[TextInput] = [text for text, _ in tiny.sentences(48, seed=77)]
 
 
 @pytest.fixture(scope="module")
 def lessons(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Lesson]:
-    return {
-        task: make_lesson(tiny_bert, tmp_path_factory.mktemp("lesson"), task) for task in TASKS
-    }
+    return {task: make_lesson(tiny_bert, tmp_path_factory.mktemp("lesson"), task) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +140,7 @@ def test_the_same_lesson_gives_the_same_bits(lessons: dict[str, Lesson], kind: s
     first, second = (STUDENTS[kind](lessons[PLAIN]).module.state_dict() for _ in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = STUDENTS[kind](replace(lessons[PLAIN], settings=replace(QUICK, seed=1)))
+    other = STUDENTS[kind](replace(lessons[PLAIN], settings=changed(QUICK, seed=1)))
     assert not all(torch.equal(first[n], p) for n, p in other.module.state_dict().items())
 
 
@@ -175,8 +174,10 @@ def test_texts_alone_can_teach(lessons: dict[str, Lesson]) -> None:
 def test_a_lesson_that_diverges_says_what_to_lower(
     lessons: dict[str, Lesson], kind: str, key: str
 ) -> None:
-    settings = replace(QUICK, learning_rate=1e30, static_learning_rate=1e30)
-    with pytest.raises(ExportError, match=rf"{kind}: the loss is .* lower compress\.students\.{key}"):
+    settings = changed(QUICK, learning_rate=1e30, static_learning_rate=1e30)
+    with pytest.raises(
+        ExportError, match=rf"{kind}: the loss is .* lower compress\.distill\.{key}"
+    ):
         STUDENTS[kind](replace(lessons[PLAIN], settings=settings))
 
 
@@ -277,7 +278,7 @@ def test_a_hidden_state_in_another_order_is_the_same_model(
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_architecture_is_taught(teachers: dict[str, Merged], name: str) -> None:
-    settings = replace(QUICK, epochs=2, narrow_epochs=2, recovery_epochs=2, static_epochs=2)
+    settings = changed(QUICK, num_train_epochs=2, narrow_epochs=2, pruned_epochs=2, static_epochs=2)
     lesson = lesson_of(teachers[name], tiny.rows(PLAIN, 32, 1), settings=settings)
     sizes = [weights(STUDENTS[kind](lesson)) for kind in STUDENTS]
     assert all(size < weights(teachers[name]) for size in sizes)
@@ -330,7 +331,7 @@ def test_a_pruned_student_of_an_unusual_encoder_is_exported_and_proven(
     teachers: dict[str, Merged], tmp_path: Path, name: str
 ) -> None:
     lesson = lesson_of(
-        teachers[name], tiny.rows(PLAIN, 16, 1), settings=replace(QUICK, recovery_epochs=1)
+        teachers[name], tiny.rows(PLAIN, 16, 1), settings=changed(QUICK, pruned_epochs=1)
     )
     student = pruned(lesson)
     student.tokenizer.save_pretrained(tmp_path)

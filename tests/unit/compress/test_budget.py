@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from compress.budget import CHECKS, Figures, excess_ratio, limits, misses
 from edgeloop.recipe import Budget
 from edgeloop.records import Measurement, PairedDrop
+from edgeloop.records_measured import SliceQuality
 from edgeloop.statistics import drop_upper_bound
 from tests.certified import drop, measurement, quality
 
@@ -103,3 +104,14 @@ def test_the_class_that_loses_most_is_named_with_its_rows() -> None:
     assert miss.excess_ratio == pytest.approx(0.25)
     assert misses(figures, Budget(max_class_drop=0.25)) == ()
     assert misses(Figures(measurement(), drop(), quality()), Budget(max_class_drop=0.01)) == ()
+
+
+def test_the_slice_that_loses_most_is_named_with_its_rows() -> None:
+    slices = (
+        SliceQuality(name="shop: north", rows=60, accuracy=0.8, merged_accuracy=0.9),
+        SliceQuality(name="shop: south", rows=90, accuracy=0.95, merged_accuracy=0.9),
+    )
+    figures = Figures(measurement(), drop(), quality(slices=slices))
+    (miss,) = misses(figures, Budget(max_slice_drop=0.05))
+    assert miss.text.startswith("max_slice_drop 0.100 (shop: north: accuracy 0.800, was 0.900, 60")
+    assert misses(figures, Budget(max_slice_drop=0.11)) == ()

@@ -1,15 +1,13 @@
 """What a student is told: labels where there are some, the teacher everywhere."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from compress.students.lesson import MEASURED
 from compress.students.losses import Match, answer_loss, lesson_loss, relative_error
 from compress.students.material import IGNORED, Batch
 from edgeloop.runtime import EMBEDDING, LOGITS
+from tests.students_run import MEASURED, changed
 
 SINGLE, MULTI, TAGS = (
     "text-classification",
@@ -41,7 +39,7 @@ def test_the_teachers_own_answers_cost_nothing_without_labels(
 ) -> None:
     logits = random(5, 3)
     targets = torch.full((5,), IGNORED) if task == SINGLE else torch.full((5, 3), torch.nan)
-    settings = replace(MEASURED, temperature=temperature)
+    settings = changed(MEASURED, temperature=temperature)
     assert answer_loss(task, logits, batch(logits, targets), settings).item() == pytest.approx(
         0.0, abs=1e-5
     )
@@ -52,7 +50,7 @@ def test_the_teachers_own_answers_cost_nothing_without_labels(
 def test_labels_alone_are_cross_entropy() -> None:
     logits, targets = random(5, 3), torch.tensor([0.0, 2.0, 1.0, 1.0, 0.0])
     found = answer_loss(
-        SINGLE, logits, batch(random(5, 3, seed=1), targets), replace(MEASURED, label_weight=1.0)
+        SINGLE, logits, batch(random(5, 3, seed=1), targets), changed(MEASURED, label_weight=1.0)
     )
     assert found.item() == pytest.approx(cross_entropy(logits, targets.long()).item())
 
@@ -65,7 +63,9 @@ def test_a_batch_is_the_mean_of_its_rows_labelled_or_not(task: str) -> None:
         targets = torch.tensor([[0.0, 1, 1], [torch.nan] * 3, [0.0, 0, 0], [torch.nan] * 3])
     whole = answer_loss(task, logits, batch(teacher, targets), MEASURED)
     rows = [
-        answer_loss(task, logits[i : i + 1], batch(teacher[i : i + 1], targets[i : i + 1]), MEASURED)
+        answer_loss(
+            task, logits[i : i + 1], batch(teacher[i : i + 1], targets[i : i + 1]), MEASURED
+        )
         for i in range(4)
     ]
     assert whole.item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-5)
@@ -90,7 +90,7 @@ def test_the_soft_loss_of_a_far_teacher_has_a_like_size_at_any_temperature() -> 
     sizes = []
     for temperature in (2.0, 8.0):
         logits = torch.zeros(64, 5, requires_grad=True)
-        settings = replace(MEASURED, temperature=temperature)
+        settings = changed(MEASURED, temperature=temperature)
         answer_loss(SINGLE, logits, batch(teacher, targets), settings).backward()
         sizes.append(logits.grad.norm().item())
     assert 0.5 < sizes[0] / sizes[1] < 2.0
@@ -121,6 +121,6 @@ def test_the_hidden_weight_weighs_states_and_embedding() -> None:
     given = batch(random(4, 3), torch.full((4,), IGNORED))
     outputs = {LOGITS: given.logits, EMBEDDING: -given.embedding}
     for weight in (0.0, 0.5):
-        settings = replace(MEASURED, hidden_weight=weight)
+        settings = changed(MEASURED, hidden_weight=weight)
         loss = lesson_loss(SINGLE, outputs, [], given, Match(()), settings)
         assert loss.item() == pytest.approx(2.0 * weight, abs=1e-5)

@@ -52,7 +52,10 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     given = material([1 + i % 5 for i in range(100)])
 
     def order(seed: int, epoch: int) -> list[float]:
-        return torch.cat([b.targets for b in given.shuffled(4, seed, epoch)]).tolist()
+        targets: list[float] = torch.cat(
+            [b.targets for b in given.shuffled(4, seed, epoch)]
+        ).tolist()
+        return targets
 
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(0, 2)

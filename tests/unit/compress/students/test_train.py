@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from compress.students.compute import deterministic, has_fast_bf16
-from compress.students.lesson import MEASURED
 from compress.students.losses import Match
 from compress.students.train import Course, Descent
 from edgeloop.errors import ExportError
+from tests.students_run import MEASURED
 
 COURSE = Course("student-half", 2, 0.1, "compress.students.learning_rate", Match(()))
 
