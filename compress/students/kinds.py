@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from compress.distill.static import static
+from compress.students.static import static
 from compress.merged import Merged
 from compress.students.depth import half_depth, third_depth
 from compress.students.lesson import Lesson

@@ -1,8 +1,8 @@
 """A student without an encoder: a vector per token and, if wanted, one per pair of neighbours,
 their sum scaled to length 1, and a linear head. Made in the manner of model2vec: each token's
 vector is what the teacher says of the token alone, reduced by PCA and weighted down where it is
-frequent (SIF, Arora et al. 2017); then all of it learns from the teacher. Pairs of neighbours share a fixed number
-of vectors by hashing, as in fastText (arXiv 1607.01759).
+frequent (SIF, Arora et al. 2017); then all of it learns from the teacher. Pairs of neighbours share
+a fixed number of vectors by hashing, as in fastText (arXiv 1607.01759).
 
 It reads no order beyond neighbours and no token types, so a tagger cannot be made this way.
 """

@@ -83,7 +83,7 @@ def test_a_bundle_of_other_parents_is_kept_and_the_new_one_lies_beside_it(made: 
     first = made.ship(seed=0)
     before = contents(first.path)
     second = made.ship(seed=1)
-    assert second.path.name == f"bundle-{digest_of(second.manifest.parents)[:8]}"
+    assert second.path.name == f"bundle-{digest_of(inputs(second))[:8]}"
     assert contents(first.path) == before
     assert made.ship(seed=1) == second
     assert made.ship(seed=0) == first
