@@ -7,6 +7,7 @@ with file and key. Unknown keys are errors with a suggestion. `edgeloop check` p
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,6 +61,8 @@ __all__ = [
 ]
 
 SHOWN_CHARACTERS = 80
+# From more words than this the one that was meant is pointed out.
+SHOWN_WORDS = 8
 # The type of a problem that lies between two keys; its context names the one to change.
 COMBINATION = "combination"
 
@@ -272,6 +275,13 @@ def _say(error: Any, location: list[str]) -> str:
         return f"{_show(value)} is text, a number is needed (remove the quotes)"
     if kind in ("value_error", COMBINATION):
         return message
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        close = difflib.get_close_matches(str(value), known, n=1)
+        if close and len(known) > SHOWN_WORDS:
+            return (
+                f"{_show(value)} is unknown (did you mean {close[0]}?); known: {', '.join(known)}"
+            )
     if kind == "tuple_type":
         return f"write a list such as [a, b], not {_show(value)}"
     if kind == "model_type":

@@ -175,9 +175,9 @@ BAD_SECTIONS = [
         "Input should be 'text-classification', 'multi-label-classification',",
     ),
     (
-        "compress: {candidates: [onnx-fp32, onnx-w8]}",
+        "compress: {candidates: [onnx-fp32, onnx-int9]}",
         "compress.candidates.1",
-        "Input should be 'onnx-fp32' or 'onnx-int8', it is 'onnx-w8'",
+        "'onnx-int9' is unknown (did you mean onnx-int8?); known: onnx-fp32, onnx-int8,",
     ),
     (
         "compress: {candidates: onnx-int8}",

@@ -102,7 +102,7 @@ def test_a_damaged_bundle_is_kept_and_the_new_one_lies_beside_it(
     damage(first.path)
     before = contents(first.path)
     second = made.ship()
-    assert second.path.name == f"bundle-{digest_of(first.manifest.parents)[:8]}"
+    assert second.path.name == f"bundle-{digest_of(inputs(first))[:8]}"
     assert second.manifest.parents == first.manifest.parents
     assert contents(first.path) == before
     assert made.ship() == second
