@@ -11,12 +11,18 @@ VALIDATION_RATIO = 0.05
 NO_SLOT = "no slot requested"
 
 
-def banking77(data: Path, folder: Path, train_rows: int | None, test_rows: int | None) -> Path:
+def banking77(
+    data: Path,
+    folder: Path,
+    train_rows: int | None,
+    test_rows: int | None,
+    validation_ratio: float = VALIDATION_RATIO,
+) -> Path:
     """train.csv, validation.csv (by the texts' digests) and test.csv below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = _read_csv(data / "banking77" / "train.csv")
     rows.sort(key=lambda row: _ratio(row[0]))
-    held = round(VALIDATION_RATIO * len(rows))
+    held = round(validation_ratio * len(rows))
     train = rows[held:] if train_rows is None else rows[held : held + train_rows]
     labels = {label for _, label in train}
     _write_csv(folder / "validation.csv", [row for row in rows[:held] if row[1] in labels])
