@@ -40,7 +40,6 @@ STEPS = 50
 # A bound on few rows moves with each of them: the choice keeps this share of the margin free.
 SAFETY_SHARE = 0.1
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
-WARM_UP_ROWS = 20
 REPEATS = 3
 
 
@@ -63,11 +62,12 @@ def choose_threshold(
     right_reference: Right,
     margin: float,
     confidence: float,
-    first_ms: float,
-    second_ms: float,
+    first_ms: Floats | float,
+    second_ms: Floats | float,
 ) -> Threshold | None:
     """The cheapest threshold whose cascade loses less than `margin` of accuracy against the
-    reference at `confidence`; None where no threshold does. All arrays are (rows,).
+    reference at `confidence`; None where no threshold does. All arrays are (rows,). Milliseconds
+    may be each row's own: the texts that the first stage is unsure of are longer than others.
 
     Among many thresholds some pass by chance alone. So the walk starts at the most convincing one
     and goes down only as long as each one on the way passes as well; certifying on other rows then
@@ -95,7 +95,7 @@ def choose_threshold(
     return Threshold(
         value=values[at],
         hit_ratio=hit_ratio,
-        cost_ms=first_ms + (1.0 - hit_ratio) * second_ms,
+        cost_ms=float(np.mean(first_ms + np.where(is_first, 0.0, second_ms))),
         drop=paired_drop(
             right_reference, np.where(is_first, right_first, right_second), confidence
         ),
@@ -149,12 +149,13 @@ class Choosing:
 
 @dataclass(frozen=True)
 class _Stage:
-    """A stage's answers to the choosing rows, calibrated: logits (rows, classes)."""
+    """A stage's answers to the choosing rows, calibrated: logits (rows, classes); milliseconds of
+    each, (rows,)."""
 
     temperature: float
     logits: Floats
     right: Right
-    mean_ms: float
+    ms: Floats
 
 
 def build_cascade(first: Path, second: Path, choosing: Choosing, folder: Path) -> CascadeSettings:
@@ -175,8 +176,8 @@ def build_cascade(first: Path, second: Path, choosing: Choosing, folder: Path) -
         right_reference=expected,
         margin=choosing.margin,
         confidence=choosing.confidence,
-        first_ms=one.mean_ms,
-        second_ms=two.mean_ms,
+        first_ms=one.ms,
+        second_ms=two.ms,
     )
     if chosen is None:
         raise ExportError(_why_none(choosing, expected, two.right))
@@ -190,8 +191,8 @@ def build_cascade(first: Path, second: Path, choosing: Choosing, folder: Path) -
             "predicted": Prediction(
                 rows=chosen.drop.rows,
                 hit_ratio=chosen.hit_ratio,
-                first_ms=one.mean_ms,
-                second_ms=two.mean_ms,
+                first_ms=float(one.ms.mean()),
+                second_ms=float(two.ms.mean()),
                 cost_ms=chosen.cost_ms,
                 accuracy=chosen.drop.candidate_accuracy,
                 drop_ratio=chosen.drop.drop_ratio,
@@ -222,36 +223,32 @@ def _check(first: Path, second: Path, choosing: Choosing) -> None:
 
 
 def _answer(first: Path, second: Path, choosing: Choosing) -> tuple[_Stage, _Stage]:
-    """Both stages answer each row in turn. A model answers on the thread that asks, so its time is
-    that thread's own, whatever else has the core; of a row's repeats the shortest counts."""
+    """Both stages answer each row in turn, in REPEATS passes over the rows: repeats at once would
+    find the caches warmer than traffic does."""
     models = [open_model(path, choosing.max_tokens) for path in (first, second)]
     inputs = [row.input for row in choosing.rows]
-    for model in models:
-        model.score(inputs[:WARM_UP_ROWS])
-    outputs: tuple[list[RowOutput], list[RowOutput]] = ([], [])
-    spent_ms = [0.0, 0.0]
-    for text in inputs:
-        for i, model in enumerate(models):
-            output, took_ms = _timed(model, text)
-            outputs[i].append(output)
-            spent_ms[i] += took_ms
+    outputs = [model.score(inputs) for model in models]
+    took_ms = np.empty((REPEATS, len(inputs), len(models)))
+    for repeat in range(REPEATS):
+        for row, text in enumerate(inputs):
+            for i, model in enumerate(models):
+                took_ms[repeat, row, i] = _timed(model, text)
     one, two = (
-        _calibrated(answers, choosing, spent / len(inputs))
-        for answers, spent in zip(outputs, spent_ms, strict=True)
+        _calibrated(answers, choosing, took_ms[:, :, i].min(axis=0))
+        for i, answers in enumerate(outputs)
     )
     return one, two
 
 
-def _timed(model: Model, text: TextInput) -> tuple[RowOutput, float]:
-    took_ns = []
-    for _ in range(REPEATS):
-        started = time.thread_time_ns()
-        output = model.answer(text).output
-        took_ns.append(time.thread_time_ns() - started)
-    return output, min(took_ns) / 1e6
+def _timed(model: Model, text: TextInput) -> float:
+    """Milliseconds of one answer. A model answers on the thread that asks, so its time is that
+    thread's own, whatever else has the core."""
+    started = time.thread_time_ns()
+    model.answer(text)
+    return (time.thread_time_ns() - started) / 1e6
 
 
-def _calibrated(outputs: Sequence[RowOutput], choosing: Choosing, mean_ms: float) -> _Stage:
+def _calibrated(outputs: Sequence[RowOutput], choosing: Choosing, ms: Floats) -> _Stage:
     logits = np.stack([output.logits for output in outputs]).astype(np.float64)
     column = {label: i for i, label in enumerate(choosing.labels)}
     truth = np.zeros_like(logits)
@@ -259,7 +256,7 @@ def _calibrated(outputs: Sequence[RowOutput], choosing: Choosing, mean_ms: float
         truth[i, [column[label] for label in row.labels if label in column]] = 1.0
     temperature = fit_temperature(logits, truth, choosing.task)
     right = TASKS[choosing.task].right(outputs, choosing.rows, choosing.labels)
-    return _Stage(temperature, logits / temperature, right, mean_ms)
+    return _Stage(temperature, logits / temperature, right, ms)
 
 
 def _why_none(choosing: Choosing, expected: Right, second: Right) -> str:
