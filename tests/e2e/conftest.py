@@ -24,6 +24,7 @@ finetune:
   lora: {{r: 4, lora_alpha: 8}}
   training: {{num_train_epochs: 2, learning_rate: 5e-3}}
 compress:
+  candidates: [onnx-fp32, onnx-int8]
   budget: {{max_accuracy_drop: 0.2}}
 serve: {{max_tokens: 32}}
 """
