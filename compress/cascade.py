@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from edgeloop.cascade import CONFIDENCE, CascadeSettings, Prediction
+from edgeloop.cascade import CONFIDENCE, CascadeModel, CascadeSettings, Prediction
 from edgeloop.errors import ExportError
 from edgeloop.kinds import (
     CASCADE,
@@ -27,7 +27,7 @@ from edgeloop.kinds import (
 )
 from edgeloop.models import open_model
 from edgeloop.records import PairedDrop
-from edgeloop.rows import Row, TextInput
+from edgeloop.rows import Row
 from edgeloop.runtime import Model, RowOutput
 from edgeloop.statistics import drop_upper_bound, paired_drop, rows_needed
 from edgeloop.tasks import TASKS
@@ -165,9 +165,9 @@ def build_cascade(first: Path, second: Path, choosing: Choosing, folder: Path) -
     are no choosing rows, or no threshold keeps to the margin.
     """
     _check(first, second, choosing)
-    one, two = _answer(first, second, choosing)
-    task = TASKS[choosing.task]
-    expected = task.right(choosing.reference, choosing.rows, choosing.labels)
+    small, large = (open_model(path, choosing.max_tokens) for path in (first, second))
+    one, two = _answer(small, choosing), _answer(large, choosing)
+    expected = TASKS[choosing.task].right(choosing.reference, choosing.rows, choosing.labels)
     sure = np.array([CONFIDENCE[choosing.task](row) for row in one.logits.astype(np.float32)])
     chosen = choose_threshold(
         confidence_first=sure,
@@ -181,29 +181,40 @@ def build_cascade(first: Path, second: Path, choosing: Choosing, folder: Path) -
     )
     if chosen is None:
         raise ExportError(_why_none(choosing, expected, two.right))
-    settings = CascadeSettings.model_validate(
+    settings = _settings(first, choosing, one, two, chosen)
+    # The stages' own times are not all of it: each finds the caches as the other left them.
+    cost_ms = float(_took_ms(CascadeModel(small, large, settings), choosing).mean())
+    predicted = settings.predicted.model_copy(update={"cost_ms": cost_ms})
+    settings = settings.model_copy(update={"predicted": predicted})
+    _copy(first, second, folder)
+    settings.write(folder / CASCADE)
+    return settings
+
+
+def _settings(
+    first: Path, choosing: Choosing, one: _Stage, two: _Stage, chosen: Threshold
+) -> CascadeSettings:
+    predicted = Prediction(
+        rows=chosen.drop.rows,
+        hit_ratio=chosen.hit_ratio,
+        first_ms=float(one.ms.mean()),
+        second_ms=float(two.ms.mean()),
+        cost_ms=chosen.cost_ms,
+        accuracy=chosen.drop.candidate_accuracy,
+        drop_ratio=chosen.drop.drop_ratio,
+        drop_bound_ratio=chosen.drop.upper_bound_ratio,
+        confidence=chosen.drop.confidence,
+    )
+    return CascadeSettings.model_validate(
         {
             "task": choosing.task,
             "first": kind_of(first).engine,
             "first_temperature": one.temperature,
             "second_temperature": two.temperature,
             "threshold": chosen.value,
-            "predicted": Prediction(
-                rows=chosen.drop.rows,
-                hit_ratio=chosen.hit_ratio,
-                first_ms=float(one.ms.mean()),
-                second_ms=float(two.ms.mean()),
-                cost_ms=chosen.cost_ms,
-                accuracy=chosen.drop.candidate_accuracy,
-                drop_ratio=chosen.drop.drop_ratio,
-                drop_bound_ratio=chosen.drop.upper_bound_ratio,
-                confidence=chosen.drop.confidence,
-            ),
+            "predicted": predicted,
         }
     )
-    _copy(first, second, folder)
-    settings.write(folder / CASCADE)
-    return settings
 
 
 def _check(first: Path, second: Path, choosing: Choosing) -> None:
@@ -222,33 +233,8 @@ def _check(first: Path, second: Path, choosing: Choosing) -> None:
         )
 
 
-def _answer(first: Path, second: Path, choosing: Choosing) -> tuple[_Stage, _Stage]:
-    """Both stages answer each row in turn, in REPEATS passes over the rows: repeats at once would
-    find the caches warmer than traffic does."""
-    models = [open_model(path, choosing.max_tokens) for path in (first, second)]
-    inputs = [row.input for row in choosing.rows]
-    outputs = [model.score(inputs) for model in models]
-    took_ms = np.empty((REPEATS, len(inputs), len(models)))
-    for repeat in range(REPEATS):
-        for row, text in enumerate(inputs):
-            for i, model in enumerate(models):
-                took_ms[repeat, row, i] = _timed(model, text)
-    one, two = (
-        _calibrated(answers, choosing, took_ms[:, :, i].min(axis=0))
-        for i, answers in enumerate(outputs)
-    )
-    return one, two
-
-
-def _timed(model: Model, text: TextInput) -> float:
-    """Milliseconds of one answer. A model answers on the thread that asks, so its time is that
-    thread's own, whatever else has the core."""
-    started = time.thread_time_ns()
-    model.answer(text)
-    return (time.thread_time_ns() - started) / 1e6
-
-
-def _calibrated(outputs: Sequence[RowOutput], choosing: Choosing, ms: Floats) -> _Stage:
+def _answer(model: Model, choosing: Choosing) -> _Stage:
+    outputs = model.score([row.input for row in choosing.rows])
     logits = np.stack([output.logits for output in outputs]).astype(np.float64)
     column = {label: i for i, label in enumerate(choosing.labels)}
     truth = np.zeros_like(logits)
@@ -256,7 +242,21 @@ def _calibrated(outputs: Sequence[RowOutput], choosing: Choosing, ms: Floats) ->
         truth[i, [column[label] for label in row.labels if label in column]] = 1.0
     temperature = fit_temperature(logits, truth, choosing.task)
     right = TASKS[choosing.task].right(outputs, choosing.rows, choosing.labels)
-    return _Stage(temperature, logits / temperature, right, ms)
+    return _Stage(temperature, logits / temperature, right, _took_ms(model, choosing))
+
+
+def _took_ms(model: Model, choosing: Choosing) -> Floats:
+    """Milliseconds of each row's answer, (rows,): the shortest of REPEATS passes over all rows. A
+    model answers on the thread that asks, so its time is that thread's own, whatever else has the
+    core."""
+    took_ns = np.empty((REPEATS, len(choosing.rows)))
+    for repeat in range(REPEATS):
+        for i, row in enumerate(choosing.rows):
+            started = time.thread_time_ns()
+            model.answer(row.input)
+            took_ns[repeat, i] = time.thread_time_ns() - started
+    shortest: Floats = took_ns.min(axis=0) / 1e6
+    return shortest
 
 
 def _why_none(choosing: Choosing, expected: Right, second: Right) -> str:
