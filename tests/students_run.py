@@ -30,13 +30,14 @@ from tests.merged_run import MAX_TOKENS, PLAIN, labels_of, make_merged, own_answ
 LAYERS, HIDDEN, HEADS, INNER = 4, 32, 4, 64
 QUICK = replace(
     MEASURED,
-    epochs=4,
-    narrow_epochs=4,
-    recovery_epochs=4,
-    static_epochs=4,
+    epochs=6,
+    narrow_epochs=6,
+    recovery_epochs=6,
+    static_epochs=6,
     learning_rate=2e-3,
     static_width=16,
-    static_bigrams=64,
+    batch_rows=8,
+    static_batch_rows=8,
 )
 
 COMMON = {

@@ -59,9 +59,7 @@ def relative_error(states: torch.Tensor, examples: torch.Tensor) -> torch.Tensor
     return (error / examples.square().sum(dim=(0, 2)).clamp(min=1e-12)).mean()
 
 
-def answer_loss(
-    task: str, logits: torch.Tensor, batch: Batch, settings: Settings
-) -> torch.Tensor:
+def answer_loss(task: str, logits: torch.Tensor, batch: Batch, settings: Settings) -> torch.Tensor:
     """The mean over the rows, or over all tokens of the batch that a tagger is asked about:
     `label_weight` of the labels' loss and the rest of the teacher's; the teacher's alone where
     there is no label."""

@@ -1,5 +1,5 @@
-"""Where an architecture's layers keep their heads and their FFN's inner width, and how both are made
-smaller: the matrices lose rows and columns, and what was cut is gone.
+"""Where an architecture's layers keep their heads and their FFN's inner width, and how both are
+made smaller: the matrices lose rows and columns, and what was cut is gone.
 
 A layer attends through as many heads as its matrices hold, so layers may differ from config.json;
 the student is never saved as a Hugging Face folder, only exported.

@@ -65,7 +65,9 @@ def test_a_batch_is_the_mean_of_its_rows_labelled_or_not(task: str) -> None:
         targets = torch.tensor([[0.0, 1, 1], [torch.nan] * 3, [0.0, 0, 0], [torch.nan] * 3])
     whole = answer_loss(task, logits, batch(teacher, targets), MEASURED)
     rows = [
-        answer_loss(task, logits[i : i + 1], batch(teacher[i : i + 1], targets[i : i + 1]), MEASURED)
+        answer_loss(
+            task, logits[i : i + 1], batch(teacher[i : i + 1], targets[i : i + 1]), MEASURED
+        )
         for i in range(4)
     ]
     assert whole.item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-5)
