@@ -29,8 +29,8 @@ from edgeloop.errors import ExportError
 from edgeloop.kinds import LINEAR, model_bytes
 from edgeloop.machine import describe_machine
 
-# At which a cascade's threshold is chosen. The promise is kept by other rows: with more caution here
-# the first stage answers less than it could (70% instead of 82% of banking77), with less the
+# At which a cascade's threshold is chosen. The promise is kept by other rows: with more caution
+# here the first stage answers less than it could (70% instead of 82% of banking77), with less the
 # certificate fails more often.
 CHOOSING_CONFIDENCE = 0.8
 

@@ -57,19 +57,19 @@ class Distill(Section):
     `temperature` divides the logits of teacher and student; `label_weight` is the share of the
     labels in the loss on a labelled row, the rest is the teacher's; `hidden_weight` that of the
     hidden states beside it. `narrow_ratio` and `pruned_ratio` of the teacher's width are kept.
-    `static_bigrams`: vectors that all pairs of neighbouring tokens share; 0 for none.
     """
 
-    num_train_epochs: PositiveInt = 12
-    narrow_epochs: PositiveInt = 20
-    pruned_epochs: PositiveInt = 5
-    static_epochs: PositiveInt = 20
+    num_train_epochs: PositiveInt = 6
+    narrow_epochs: PositiveInt = 8
+    pruned_epochs: PositiveInt = 3
+    static_epochs: PositiveInt = 10
     learning_rate: PositiveFloat = 4.0e-4
-    static_learning_rate: PositiveFloat = 5.0e-3
+    static_learning_rate: PositiveFloat = 1.0e-2
     warmup_ratio: float = Field(0.1, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.01, ge=0.0)
     max_grad_norm: PositiveFloat = 1.0
     batch_rows: PositiveInt = 32
+    static_batch_rows: PositiveInt = 128
     seed: int = Field(0, ge=0)
     temperature: PositiveFloat = 2.0
     label_weight: float = Field(0.3, ge=0.0, le=1.0)
@@ -77,7 +77,6 @@ class Distill(Section):
     narrow_ratio: float = Field(0.5, gt=0.0, lt=1.0)
     pruned_ratio: float = Field(0.5, gt=0.0, lt=1.0)
     static_width: PositiveInt = 256
-    static_bigrams: int = Field(16_384, ge=0)
 
 
 class Compress(Section):

@@ -37,13 +37,14 @@ def changed(settings: Distill, **changes: Any) -> Distill:
 LAYERS, HIDDEN, HEADS, INNER = 4, 32, 4, 64
 QUICK = changed(
     MEASURED,
-    num_train_epochs=4,
-    narrow_epochs=4,
-    pruned_epochs=4,
-    static_epochs=4,
+    num_train_epochs=6,
+    narrow_epochs=6,
+    pruned_epochs=6,
+    static_epochs=6,
     learning_rate=2e-3,
     static_width=16,
-    static_bigrams=64,
+    batch_rows=8,
+    static_batch_rows=8,
 )
 
 COMMON = {

@@ -60,6 +60,7 @@ def _shallow(lesson: Lesson, kind: str, count: int) -> Merged:
     course = Course(
         kind=kind,
         epochs=settings.num_train_epochs,
+        batch_rows=settings.batch_rows,
         learning_rate=settings.learning_rate,
         rate_key="compress.distill.learning_rate",
         match=Match(kept),

@@ -35,6 +35,7 @@ def narrow(lesson: Lesson) -> Merged:
     course = Course(
         kind=KIND,
         epochs=settings.narrow_epochs,
+        batch_rows=settings.batch_rows,
         learning_rate=settings.learning_rate,
         rate_key="compress.distill.learning_rate",
         match=Match(tuple(range(len(found.heads))), torch.eye(hidden)[:, kept]),

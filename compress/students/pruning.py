@@ -30,6 +30,7 @@ def pruned(lesson: Lesson) -> Merged:
     course = Course(
         kind=KIND,
         epochs=settings.pruned_epochs,
+        batch_rows=settings.batch_rows,
         learning_rate=settings.learning_rate,
         rate_key="compress.distill.learning_rate",
         match=Match(tuple(range(len(found.heads)))),

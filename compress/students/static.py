@@ -1,10 +1,10 @@
-"""A student without an encoder: a vector per token and, if wanted, one per pair of neighbours,
-their sum scaled to length 1, and a linear head. Made in the manner of model2vec: each token's
-vector is what the teacher says of the token alone, reduced by PCA and weighted down where it is
-frequent (SIF, Arora et al. 2017); then all of it learns from the teacher. Pairs of neighbours share
-a fixed number of vectors by hashing, as in fastText (arXiv 1607.01759).
+"""A student without an encoder: a vector per token, their sum scaled to length 1, and a linear
+head. Made in the manner of model2vec: each token's vector is what the teacher says of the token
+alone, reduced by PCA and weighted down where it is frequent (SIF, Arora et al. 2017); then all of
+it learns from the teacher. It reads neither order nor token types: no tagger can be made this way.
 
-It reads no order beyond neighbours and no token types, so a tagger cannot be made this way.
+Vectors of hashed pairs of neighbours, as in fastText, were tried and left out: they cost a second
+table of 16,384 vectors and gained nothing (banking77, validation rows: 0.916 with, 0.920 without).
 """
 
 from collections.abc import Iterator
@@ -30,21 +30,15 @@ WORDS_AT_ONCE = 512
 # Of larger vocabularies, the vectors of tokens that no text has are fitted, not asked for.
 ASKED_TOKENS = 40_000
 RIDGE = 1e-2
-# Two odd numbers spread pairs over the buckets; the table's own size is no factor of either.
-FIRST_FACTOR, SECOND_FACTOR = 1_000_003, 8_191
 INPUTS = ("input_ids", "attention_mask")
 
 
 class Bag(torch.nn.Module):  # type: ignore[misc]
     """input_ids, attention_mask (batch, seq) -> (batch, width) of length 1."""
 
-    def __init__(self, table: torch.Tensor, bigrams: int) -> None:
+    def __init__(self, table: torch.Tensor) -> None:
         super().__init__()
         self.tokens = torch.nn.Embedding.from_pretrained(table, freeze=False)
-        self.bigrams = bigrams
-        self.pairs = torch.nn.Embedding(bigrams, table.shape[1]) if bigrams else None
-        if self.pairs is not None:
-            torch.nn.init.zeros_(self.pairs.weight)
 
     def get_input_embeddings(self) -> torch.nn.Module:
         """As transformers' models have it."""
@@ -58,10 +52,6 @@ class Bag(torch.nn.Module):  # type: ignore[misc]
         """See the class."""
         weights = attention_mask.unsqueeze(1).float()  # (batch, 1, seq)
         total = (weights @ self.tokens(input_ids).float()).squeeze(1)
-        if self.pairs is not None:
-            before = torch.nn.functional.pad(input_ids[:, :-1], (1, 0))
-            places = (before * FIRST_FACTOR + input_ids * SECOND_FACTOR) % self.bigrams
-            total = total + (weights @ self.pairs(places).float()).squeeze(1)
         return torch.nn.functional.normalize(total, dim=-1)
 
 
@@ -104,13 +94,14 @@ def static(lesson: Lesson) -> Merged:
     projection = principal(material.embedding, settings.static_width)
     with deterministic(settings.seed):
         table = weighted(token_vectors(lesson.teacher, material) @ projection, lesson)
-        bag = Bag(table, settings.static_bigrams)
+        bag = Bag(table)
         head = None if lesson.task == "text-embedding" else first_head(bag, material)
     module = Static(bag, head)
     student = replace(lesson.teacher, module=module, inputs=INPUTS)
     course = Course(
         kind=KIND,
         epochs=settings.static_epochs,
+        batch_rows=settings.static_batch_rows,
         learning_rate=settings.static_learning_rate,
         rate_key="compress.distill.static_learning_rate",
         match=Match((), projection),

@@ -25,6 +25,7 @@ class Course:
 
     kind: str
     epochs: int
+    batch_rows: int
     learning_rate: float
     rate_key: str
     match: Match
@@ -41,11 +42,11 @@ def teach(module: Exported, inputs: Sequence[str], lesson: Lesson, course: Cours
     module.eval()
     with deterministic(lesson.settings.seed), only_seen(module, material.token_ids()):
         module.requires_grad_(True)
-        steps = math.ceil(len(material) / lesson.settings.batch_rows)
+        steps = math.ceil(len(material) / course.batch_rows)
         descent = Descent(module, course, lesson.settings, steps * course.epochs)
         for epoch in range(1, course.epochs + 1):
             started, total = time.monotonic(), 0.0
-            for batch in material.shuffled(lesson.settings.batch_rows, lesson.settings.seed, epoch):
+            for batch in material.shuffled(course.batch_rows, lesson.settings.seed, epoch):
                 loss = _loss(module, inputs, layers, batch, lesson, course)
                 total += descent.step(loss, epoch) * len(batch.embedding)
             losses.append(total / len(material))

@@ -19,7 +19,6 @@ SHORT = {
     "pruned_epochs": 1,
     "static_epochs": 2,
     "static_width": 16,
-    "static_bigrams": 64,
 }
 
 

@@ -13,7 +13,7 @@ from compress.students.static import Bag
 
 def test_seen_tokens_learn_and_the_others_stay() -> None:
     table = torch.randn(50, 4, generator=torch.manual_seed(0))
-    bag = Bag(table.clone(), 0)
+    bag = Bag(table.clone())
     module = SimpleNamespace(model=bag)
     ids = torch.tensor([[7, 7, 31], [31, 49, 0]])
     whole = bag.tokens(ids)

@@ -11,7 +11,7 @@ from compress.students.train import Course, Descent
 from edgeloop.errors import ExportError
 from tests.students_run import MEASURED
 
-COURSE = Course("student-half", 2, 0.1, "compress.students.learning_rate", Match(()))
+COURSE = Course("student-half", 2, 32, 0.1, "compress.students.learning_rate", Match(()))
 
 
 def descent(steps: int = 100) -> Descent:
