@@ -5,6 +5,7 @@ machine to machine, and so would the file's hash.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import onnx
@@ -76,8 +77,12 @@ def attribute(node: onnx.NodeProto, name: str, default: float) -> float:
 
 def name_nodes(graph: onnx.GraphProto) -> None:
     """Give every node without a name one of its own, in place: quantizers go by names."""
-    for number, node in enumerate(graph.node):
-        node.name = node.name or f"{node.op_type}_{number}"
+    taken = {node.name for node in graph.node}
+    numbers = count()
+    for node in graph.node:
+        while not node.name:
+            name = f"{node.op_type}_{next(numbers)}"
+            node.name = "" if name in taken else name
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:

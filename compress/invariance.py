@@ -51,7 +51,7 @@ def _answer(model: OnnxModel, encoded: Encoded) -> RowOutput:
 
 def _in_batches(model: OnnxModel, texts: Sequence[TextInput]) -> list[RowOutput]:
     """Texts that stand far apart share a batch, so that it has all kinds."""
-    batches = max(1, -(-len(texts) // BATCH_ROWS))
+    batches = -(-len(texts) // BATCH_ROWS)
     found: dict[int, RowOutput] = {}
     for first in range(batches):
         numbers = range(first, len(texts), batches)

@@ -37,6 +37,10 @@ Graph = Sequence[onnx.NodeProto]
 def lint_kernels(model: Path) -> KernelLint:
     """Raises EngineError where onnxruntime does not load the file."""
     graph = optimised(model).graph
+    is_quantized = any(
+        node.op_type in INTEGER or node.op_type.endswith("uantizeLinear")
+        for node in all_nodes(onnx.load(str(model), load_external_data=False).graph)
+    )
     nodes = list(all_nodes(graph))
     weights = {weight.name for weight in graph.initializer}
     weights |= {
@@ -53,7 +57,7 @@ def lint_kernels(model: Path) -> KernelLint:
         float_matmuls=weighted,
         float_products=len(floats) - weighted,
         qdq_islands=len(islands),
-        warnings=_warnings(nodes, integers, weighted, islands),
+        warnings=_warnings(nodes, integers, weighted if is_quantized else 0, islands),
     )
 
 
@@ -111,9 +115,9 @@ def _is_quantized(node: onnx.NodeProto, readers: Mapping[str, Graph]) -> bool:
 def _warnings(
     nodes: Graph, integers: int, weighted: int, islands: Sequence[str]
 ) -> tuple[str, ...]:
+    """`weighted` float products that were meant to be integer ones."""
     said = []
-    claims = integers or any(node.op_type.endswith("uantizeLinear") for node in nodes)
-    if claims and integers < EXPECTED_INTEGER_RATIO * (integers + weighted):
+    if weighted and integers < EXPECTED_INTEGER_RATIO * (integers + weighted):
         said.append(
             f"only {integers} of {integers + weighted} MatMuls with weights run in integers; the "
             "others are as slow as in fp32"

@@ -64,6 +64,8 @@ def trim_vocabulary(source: Source, folder: Path) -> None:
     Raises ExportError where there is nothing to trim, the tokenizer or graph is of a kind that
     cannot be, or the result does not prove to be the same model.
     """
+    if not source.texts:
+        raise ExportError("no training text tells which tokens are used; add training rows")
     document = json.loads(source.tokenizer.read_bytes())
     before = _plain(Tokenizer.from_file(str(source.tokenizer)))
     encodings = _encode(before, source.texts)
@@ -147,7 +149,7 @@ def _prove_tokens(
                 f"trimming, not {expected}; leave the trimmed candidates out"
             )
     for text, old, new in zip(source.texts, before, _encode(tokenizer, source.texts), strict=True):
-        same = [ids[i] for i in old.ids] == new.ids and old.type_ids == new.type_ids
+        same = [ids.get(i) for i in old.ids] == new.ids and old.type_ids == new.type_ids
         if not same or old.offsets != new.offsets:
             raise ExportError(
                 f"{source.tokenizer}: {str(text)[:60]!r} is cut into {new.tokens} after trimming, "

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from compress.source import Source
 from edgeloop.bundle import Bundle
 from tests import tiny
 
@@ -37,3 +38,12 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bert") / "base"
     tiny.make_bert(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Source]:
+    """Every exported encoder of tests.exported, by architecture and exporter."""
+    from tests.exported import EXPORTS, export_tiny
+
+    root = tmp_path_factory.mktemp("encoders")
+    return {export: export_tiny(root / "-".join(export), *export) for export in EXPORTS}

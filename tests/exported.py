@@ -67,6 +67,10 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
 }
 
 
+# All by the exporter that is quick, and one by the one that is first.
+EXPORTS = [*((name, "torchscript") for name in ARCHITECTURES), ("xlm-roberta", "dynamo")]
+
+
 def wide_tokenizer() -> Tokenizer:
     """The words of tests.tiny among others that no text has."""
     narrow = tiny.word_tokenizer()

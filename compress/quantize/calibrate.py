@@ -114,7 +114,7 @@ def _session(model: onnx.ModelProto, names: Sequence[str]) -> ort.InferenceSessi
 def _activations(
     session: ort.InferenceSession, names: Sequence[str], feeds: Sequence[Feed]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    for feed in feeds:
+    for feed in feeds if names else ():  # no name would ask for every output
         yield from zip(names, session.run(list(names), dict(feed)), strict=True)
 
 

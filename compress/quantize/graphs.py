@@ -120,16 +120,16 @@ def quantize_lookups(model: onnx.ModelProto) -> None:
     weights = weights_of(graph)
     for node in embedding_lookups(graph, weights):
         table, ids, output = node.input[0], node.input[1], node.output[0]
-        names = {kind: f"{table}_{kind}" for kind in ("int8", "scale")}
+        names = {kind: f"{table}_rows_{kind}" for kind in ("int8", "scale")}
         if names["int8"] not in {weight.name for weight in graph.initializer}:
             rows, scale = int8_channels(weights[table], axis=1)
             graph.initializer.append(numpy_helper.from_array(rows, names["int8"]))
             graph.initializer.append(numpy_helper.from_array(scale, names["scale"]))
         made = [
-            helper.make_node("Gather", [names["int8"], ids], [f"{output}_int8"], axis=0),
-            helper.make_node("Gather", [names["scale"], ids], [f"{output}_scale"], axis=0),
-            helper.make_node("Cast", [f"{output}_int8"], [f"{output}_cast"], to=FLOAT),
-            helper.make_node("Mul", [f"{output}_cast", f"{output}_scale"], [output]),
+            helper.make_node("Gather", [names["int8"], ids], [f"{output}_row_int8"], axis=0),
+            helper.make_node("Gather", [names["scale"], ids], [f"{output}_row_scale"], axis=0),
+            helper.make_node("Cast", [f"{output}_row_int8"], [f"{output}_row_cast"], to=FLOAT),
+            helper.make_node("Mul", [f"{output}_row_cast", f"{output}_row_scale"], [output]),
         ]
         replace_node(graph, node, made)
     name_nodes(graph)

@@ -101,15 +101,18 @@ def test_an_island_of_float_between_quantized_values_is_told(tmp_path: Path) -> 
 
 
 def test_weights_that_become_float_again_for_every_text_are_told(tmp_path: Path) -> None:
+    arrays = quantization() | {"bias": np.ones(SIZE, dtype=np.float32), "first": np.array(0)}
     nodes = [
+        helper.make_node("Gather", ["x", "first"], ["row"], axis=0),
+        *quantize("row", "row_back"),
         helper.make_node("DequantizeLinear", ["w8", "scale", "zero8"], ["w_back"]),
-        helper.make_node("MatMul", ["x", "w_back"], ["y"]),
+        helper.make_node("Gemm", ["row_back", "w_back", "bias"], ["y"]),
     ]
-    found = lint_kernels(save(tmp_path / "m.onnx", nodes, quantization()))
+    found = lint_kernels(save(tmp_path / "m.onnx", nodes, arrays))
     assert (found.integer_matmuls, found.float_matmuls) == (0, 1)
-    assert len(found.warnings) == 2
-    assert "only 0 of 1 MatMuls" in found.warnings[0]
-    assert "back into floats" in found.warnings[1]
+    few, turned = found.warnings
+    assert "only 0 of 1 MatMuls" in few
+    assert "1 MatMuls turn their int8 weights back" in turned
 
 
 def test_a_file_that_does_not_load_is_refused_by_name(tmp_path: Path) -> None:

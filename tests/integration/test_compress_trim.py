@@ -1,4 +1,4 @@
-"""A trimmed model answers covered texts as before, by far fewer rows; it proves that, or refuses."""
+"""A trimmed model answers covered texts as before, with fewer rows; it proves that, or refuses."""
 
 import json
 from dataclasses import replace
@@ -21,16 +21,14 @@ from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import ExportError
 from edgeloop.runtime import OnnxModel
 from tests import tiny
-from tests.exported import ARCHITECTURES, MAX_TOKENS, PAD_ID, UNUSED, export_tiny
-
-EXPORTS = [*((name, "torchscript") for name in ARCHITECTURES), ("mpnet", "dynamo")]
+from tests.exported import EXPORTS, MAX_TOKENS, PAD_ID, UNUSED
 
 
 @pytest.mark.parametrize("export", EXPORTS, ids="-".join)
 def test_logits_are_equal_alone_and_padded_in_a_batch(
-    tmp_path: Path, export: tuple[str, str]
+    encoders: dict[tuple[str, str], Source], tmp_path: Path, export: tuple[str, str]
 ) -> None:
-    source = export_tiny(tmp_path / "source", *export)
+    source = encoders[export]
     (tmp_path / "made").mkdir()
     trim_vocabulary(source, tmp_path / "made")
     made = source.made(tmp_path / "made")
@@ -100,6 +98,11 @@ def test_trimming_twice_has_nothing_to_do(source: Source, tmp_path: Path) -> Non
         trim(made, tmp_path / "b")
 
 
+def test_without_texts_nothing_is_trimmed(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no training text"):
+        trim(replace(source, texts=[]), tmp_path / "made")
+
+
 def test_a_graph_that_computes_with_ids_is_refused(source: Source, tmp_path: Path) -> None:
     model = onnx.load(source.model)
     nodes = model.graph.node
@@ -167,8 +170,10 @@ def test_longer_texts_are_a_problem_beyond_the_limit() -> None:
     assert "1.200 times as many tokens" in problem
 
 
-def test_most_of_the_wide_vocabulary_goes(tmp_path: Path) -> None:
-    source = export_tiny(tmp_path / "source", "bert", "torchscript")
+def test_most_of_the_wide_vocabulary_goes(
+    encoders: dict[tuple[str, str], Source], tmp_path: Path
+) -> None:
+    source = encoders["bert", "torchscript"]
     made = trim(source, tmp_path / "made")
     before, after = (
         len(json.loads(s.tokenizer.read_bytes())["model"]["vocab"]) for s in (source, made)

@@ -129,7 +129,7 @@ def plain(document: str) -> Tokenizer:
 
 def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> set[str]:
     ids = {i for row in tokenizer.encode_batch(list(texts)) for i in row.ids}
-    return {tokenizer.id_to_token(i) for i in ids}
+    return {str(tokenizer.id_to_token(i)) for i in ids}
 
 
 def trimmed(kind: str, texts: Sequence[str]) -> tuple[Tokenizer, Tokenizer, set[str], Any]:
