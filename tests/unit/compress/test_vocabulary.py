@@ -224,3 +224,15 @@ def test_merges_of_older_files_are_read() -> None:
 def test_another_kind_of_tokenizer_is_refused_by_name() -> None:
     with pytest.raises(ExportError, match="'Phonetic'.*WordPiece"):
         read_vocabulary({"model": {"type": "Phonetic"}, "added_tokens": []})
+
+
+def test_an_unknown_character_costs_what_it_did() -> None:
+    """It costs more than the lowest of all scores, which may be that of a piece nothing uses."""
+    pieces = [("<unk>", 0.0), ("ab", -30.0), ("c", -30.0), ("bc", -1.0), ("zz", -100.0)]
+    tokenizer = Tokenizer(models.Unigram([*pieces, ("yy", -2.0)], 0, byte_fallback=False))
+    document = json.loads(tokenizer.to_str())
+    before = tokenizer.encode("abc").tokens
+    assert before == ["ab", "c"]
+    made, _ = cut(document, needed_tokens(document, {"ab", "c", "bc"}))
+    assert Tokenizer.from_str(json.dumps(made)).encode("abc").tokens == before
+    assert "yy" not in read_vocabulary(made)
