@@ -53,7 +53,8 @@ class Bag(torch.nn.Module):  # type: ignore[misc]
         """See the class."""
         weights = attention_mask.unsqueeze(1).float()  # (batch, 1, seq)
         total = (weights @ self.tokens(input_ids).float()).squeeze(1)
-        return torch.nn.functional.normalize(total, dim=-1)
+        # As torch.nn.functional.normalize, whose export has three more operations.
+        return total / torch.linalg.vector_norm(total, dim=-1, keepdim=True).clamp(min=1e-12)
 
 
 class Static(Exported):
