@@ -75,7 +75,7 @@ def wide_tokenizer() -> Tokenizer:
     """The words of tests.tiny among others that no text has."""
     narrow = tiny.word_tokenizer()
     words = [word for word in narrow.get_vocab() if word not in tiny.SPECIAL]
-    unused = [f"unused{i}" for i in range(UNUSED)]
+    unused = [f"[unused{i}]" for i in range(UNUSED)]
     tokens = [*unused[:PAD_ID], *tiny.SPECIAL, *unused[PAD_ID:20], *sorted(words), *unused[20:]]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     narrow.model = models.WordLevel(vocabulary, "[UNK]")

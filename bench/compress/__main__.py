@@ -17,7 +17,7 @@ PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "scikit-learn", "sci
 MEGABYTE = 1_000_000
 FP32, INT8, TRIMMED = "onnx-fp32", "onnx-int8", "trimmed-int8"
 STUDENTS = ("student-third-int8", "student-half-int8", "student-third-trimmed-int8")
-STATICS = ("static-embedding-int8", "static-embedding")
+STATIC_KINDS = ("static-embedding-int8", "static-embedding")
 STUDENT_ACCURACY_RATIO = 0.98
 CAVEATS = (
     "## Caveats\n\nOne training seed. Students are taught with settings that were tuned on "
@@ -53,7 +53,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     """The figures that the benchmark promises; null where its part was not run."""
     kinds, cascade = found.get("kinds", {}), found.get("cascade", {})
     fp32, int8, trimmed = (kinds.get(kind) for kind in (FP32, INT8, TRIMMED))
-    student, static = _best_student(kinds), _first(kinds, STATICS)
+    student, static = _best_student(kinds), _first(kinds, STATIC_KINDS)
     return {
         "int8_speedup": _ratio(fp32, int8, "p50_ms"),
         "int8_size_ratio": _ratio(int8, fp32, "size_bytes"),
