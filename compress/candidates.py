@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.quantize.dynamic import dynamic_int8
+from compress.quantize.half import half_precision_on_cuda
 from compress.quantize.mixed import mixed_int8
 from compress.quantize.nbits import weight_only_4, weight_only_8
 from compress.quantize.static import (
@@ -39,6 +40,7 @@ STEPS: dict[str, Step] = {
     "int8-static-percentile": static_int8_percentile,
     "int8-static-entropy": static_int8_entropy,
     "int8-mixed": mixed_int8,
+    "fp16": half_precision_on_cuda,
     "w8": weight_only_8,
     "w4": weight_only_4,
 }
@@ -80,6 +82,7 @@ CANDIDATES: dict[str, Plan] = {
     "onnx-int8-static-percentile": Encoder(MERGED, ("int8-static-percentile",)),
     "onnx-int8-static-entropy": Encoder(MERGED, ("int8-static-entropy",)),
     "onnx-int8-mixed": Encoder(MERGED, ("int8-mixed",)),
+    "onnx-fp16": Encoder(MERGED, ("fp16",)),
     "onnx-w8": Encoder(MERGED, ("w8",)),
     "onnx-w4": Encoder(MERGED, ("w4",)),
     "trimmed-int8": Encoder(MERGED, ("trim", "int8")),

@@ -28,6 +28,7 @@ CandidateKind = Literal[
     "onnx-int8-static-percentile",
     "onnx-int8-static-entropy",
     "onnx-int8-mixed",
+    "onnx-fp16",
     "onnx-w8",
     "onnx-w4",
     "trimmed-int8",

@@ -20,6 +20,8 @@ NEEDED_INPUTS = {"input_ids", "attention_mask"}
 KNOWN_INPUTS = NEEDED_INPUTS | {"token_type_ids"}
 LOGITS, EMBEDDING = "logits", "embedding"
 ONLY_STAGE = "model"
+CUDA = "CUDAExecutionProvider"
+PROVIDERS = (CUDA, "CPUExecutionProvider")
 OUTPUTS = [LOGITS, EMBEDDING]  # a model of task text-embedding has no logits
 # onnxruntime 1.32's fused SkipLayerNormalization takes 51 us where Add and LayerNormalization take
 # 20 (MiniLM, one short text, AVX-512): without the fusion int8 answers 9% sooner, fp32 6%.
@@ -121,6 +123,13 @@ def load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
     return tokenizer
 
 
+def providers() -> list[str]:
+    """Those of PROVIDERS that this onnxruntime has: CUDA's only with onnxruntime-gpu."""
+    import onnxruntime as ort
+
+    return [name for name in PROVIDERS if name in ort.get_available_providers()]
+
+
 class OnnxModel:
     """An ONNX Runtime session with its tokenizer. Thread-safe: ONNX Runtime's run() is."""
 
@@ -140,7 +149,7 @@ class OnnxModel:
             self._session = ort.InferenceSession(
                 str(model),
                 options,
-                providers=["CPUExecutionProvider"],
+                providers=providers(),
                 disabled_optimizers=SLOWER_FUSIONS,
             )
             self._tokenizer = load_tokenizer(tokenizer, max_tokens)

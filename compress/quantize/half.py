@@ -13,6 +13,18 @@ import onnx
 from compress.graph import name_nodes
 from compress.source import Source
 from edgeloop.bundle import MODEL, TOKENIZER
+from edgeloop.errors import ExportError
+from edgeloop.runtime import CUDA, providers
+
+
+def half_precision_on_cuda(source: Source, folder: Path) -> None:
+    """half_precision where it gains something. Raises ExportError where CUDA's provider is not."""
+    if CUDA not in providers():
+        raise ExportError(
+            "fp16 gains only with CUDA, and this onnxruntime has no CUDA provider; on a machine "
+            "with a GPU install edgeloop[gpu] in place of edgeloop[cpu]"
+        )
+    half_precision(source, folder)
 
 
 def half_precision(source: Source, folder: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress.lint import lint_kernels
 from compress.quantize.calibrate import METHODS
 from compress.quantize.dynamic import dynamic_int8
-from compress.quantize.half import half_precision
+from compress.quantize.half import half_precision, half_precision_on_cuda
 from compress.quantize.mixed import MOST_KEPT_RATIO, QUIET, mixed_int8
 from compress.quantize.nbits import weight_only_4, weight_only_8
 from compress.quantize.sensitivity import make_probe
@@ -26,7 +26,7 @@ from compress.source import Source, Step
 from compress.trim import trim_vocabulary
 from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.errors import ExportError
-from edgeloop.runtime import OnnxModel
+from edgeloop.runtime import CUDA, OnnxModel, providers
 from tests import tiny
 from tests.exported import EXPORTS, MAX_TOKENS, with_texts
 
@@ -225,3 +225,26 @@ def test_the_probe_of_all_switches_off_is_the_model_and_leaves_it_alone(source: 
     each = [probe.noise(expected, np.arange(count) == i) for i in range(count)]
     everything = probe.noise(expected, np.ones(count, dtype=np.bool_))
     assert all(0.0 < noise < everything + QUIET for noise in each)
+
+
+@pytest.mark.skipif(CUDA in providers(), reason="this onnxruntime has CUDA's provider")
+def test_fp16_is_left_out_where_nothing_gains_from_it(
+    encoders: dict[tuple[str, str], Source], tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="fp16 gains only with CUDA"):
+        half_precision_on_cuda(encoders[EXPORTS[0]], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(CUDA not in providers(), reason="this onnxruntime has no CUDA provider")
+def test_fp16_answers_as_fp32_does_on_a_gpu(
+    encoders: dict[tuple[str, str], Source], tmp_path: Path
+) -> None:
+    source = encoders[EXPORTS[0]]
+    half_precision_on_cuda(source, tmp_path)
+    made = source.made(tmp_path)
+    texts = ["my invoice is late", "the pump is broken"]
+    old, new = (OnnxModel(s.model, s.tokenizer, MAX_TOKENS) for s in (source, made))
+    for before, after in zip(old.score(texts), new.score(texts), strict=True):
+        np.testing.assert_allclose(after.logits, before.logits, atol=0.05)
