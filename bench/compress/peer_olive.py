@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# Shape inference does not find the types behind fused nodes, and onnxruntime's quantizer, which Olive
-# calls, stops there without the default.
+# Shape inference finds no types behind fused nodes, and onnxruntime's quantizer, which Olive calls,
+# stops there without the default.
 QUANTIZATION = {
     "type": "OnnxDynamicQuantization",
     "precision": "int8",

@@ -18,10 +18,11 @@ from typing import Any
 
 import psutil
 
-from bench.compress.turns import in_turns
-from edgeloop.bundle import MODEL
+from bench.compress.turns import Side, in_turns
+from edgeloop.bundle import MODEL, TOKENIZER
 from edgeloop.processes import last_line, module_command, module_environment
 from edgeloop.rows import read_rows
+from edgeloop.runtime import load_tokenizer
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = Path(os.environ.get("EDGELOOP_PEERS", HERE.parents[1] / "build" / "peers"))
@@ -46,14 +47,29 @@ def side_by_side(merged: Path, dataset: Path, own: Path) -> dict[str, Figures]:
             same = made[OWN]["model"].read_bytes() == (own / MODEL).read_bytes()
             said = f"the timed run wrote {'the same' if same else 'other'} bytes"
             made[OWN] |= {"model": own / MODEL, "note": f"{made[OWN]['note']}; {said}"}
-        models = {
-            name: (side.pop("model"), side.pop("output"))
-            for name, side in made.items()
-            if "problem" not in side
-        }
-        labels = _labels(merged)
-        judged = in_turns(models, own, read_rows(dataset, "test"), labels, MAX_TOKENS)
+        rows = read_rows(dataset, "test")
+        sides = _open_all(made, own / TOKENIZER, _labels(merged), rows[0].text)
+        judged = in_turns(sides, rows)
     return {name: {**judged.get(name, {}), **side} for name, side in made.items()}
+
+
+def _open_all(
+    made: dict[str, Figures], tokenizer: Path, labels: Sequence[str], text: str
+) -> dict[str, Side]:
+    """Those that answer; of one that does not the problem takes the place of its figures."""
+    sides = {}
+    for name, figures in made.items():
+        if "problem" in figures:
+            continue
+        model, output = figures.pop("model"), figures.pop("output")
+        try:
+            side = Side(model, output, load_tokenizer(tokenizer, MAX_TOKENS), labels)
+            side.answer(text)
+        except Exception as problem:  # onnxruntime's exceptions have no common base of their own
+            made[name] = {"problem": f"what it wrote does not answer ({problem})"}
+        else:
+            sides[name] = side
+    return sides
 
 
 def _labels(merged: Path) -> list[str]:
