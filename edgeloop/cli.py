@@ -7,19 +7,18 @@ Heavy stages are imported inside their command: `edgeloop serve` never loads tor
 """
 
 import dataclasses
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from edgeloop import log, show, show_run
-from edgeloop.bundle import open_bundle
+from edgeloop.cli_bundle import PublicKey, bundle_app
 from edgeloop.errors import BundleError, DatasetError, EdgeloopError, LedgerError, RecipeError
 from edgeloop.ledger import Ledger, RunResult, default_home, open_ledger
+from edgeloop.output import AsJson, emit, say
 from edgeloop.recipe import Recipe, load_recipe
 
 EXIT_ERROR, EXIT_USAGE, EXIT_GATE = 1, 2, 3
@@ -35,7 +34,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keep a small fine-tuned model right on an edge box.",
 )
-bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle.")
 monitor_app = typer.Typer(no_args_is_help=True, help="Drift: try traffic on a model.")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(monitor_app, name="monitor")
@@ -44,12 +42,7 @@ RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="The recipe's name.")]
-PublicKey = Annotated[
-    Path | None, typer.Option(metavar="PUBLIC.pem", help="Refuse what its owner did not sign.")
-]
-BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")]
 
 
 def main() -> NoReturn:
@@ -80,15 +73,6 @@ def main() -> NoReturn:
 def _complain(problem: object, code: int) -> int:
     print(f"edgeloop: {problem}", file=sys.stderr)
     return code
-
-
-def _say(line: str) -> None:
-    """Progress, for a person; results go to standard output."""
-    print(f"  {line}", file=sys.stderr, flush=True)
-
-
-def _emit(document: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:
-    print(json.dumps(document, ensure_ascii=False) if as_json else text(document), flush=True)
 
 
 def _ledger() -> Ledger:
@@ -139,7 +123,7 @@ def check(
 
     loaded = load_recipe(recipe, overrides or [])
     for remark in loaded.finetune.remarks():
-        _say(f"warning: {remark}")
+        say(f"warning: {remark}")
     if fix:
         refuse_folder(recipe.parent / FOLDER)  # before the audit, which takes its time
     rows = load(loaded)
@@ -151,7 +135,7 @@ def check(
     }
     if fix:
         document["fixed"] = show.fixed_document(fix_rows(rows.splits, loaded, found, recipe.parent))
-    _emit(document, as_json, show.check)
+    emit(document, as_json, show.check)
     if any(finding.severity == "error" for finding in found):
         raise typer.Exit(EXIT_USAGE)
 
@@ -162,8 +146,8 @@ def estimate(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = 
     from edgeloop.estimating import estimate as estimate_methods
 
     loaded = load_recipe(recipe, overrides or [])
-    found = estimate_methods(loaded, _say)
-    _emit(found.model_dump(mode="json"), as_json, show_run.estimate)
+    found = estimate_methods(loaded, say)
+    emit(found.model_dump(mode="json"), as_json, show_run.estimate)
 
 
 def _run(
@@ -187,16 +171,16 @@ def _run(
     run = run_loop(
         loaded,
         default_home(),
-        _say,
+        say,
         until,
         on_start=note if whole else None,
-        previous=deployed_bundle(ledger, loaded.name, _say),
+        previous=deployed_bundle(ledger, loaded.name, say),
         with_baselines=with_baselines,
     )
     document = show.run_document(run)
     if whole:
         _note_run(ledger, loaded, run, document)
-    _emit(document, as_json, show.run)
+    emit(document, as_json, show.run)
     if run.stopped:
         raise typer.Exit(EXIT_GATE)
 
@@ -269,43 +253,12 @@ def compress(
     from edgeloop.compressing import compress_folder, recipe_for
 
     recipe = recipe_for(source, data or [], task, settings)
-    done = compress_folder(source, recipe, default_home(), out, _say)
+    done = compress_folder(source, recipe, default_home(), out, say)
     document = done.certificate.model_dump(mode="json", exclude={"files", "inputs_digest"})
     document["out"] = None if done.out is None else str(done.out)
-    _emit(document, as_json, show.compressed)
+    emit(document, as_json, show.compressed)
     if done.out is None:
         raise typer.Exit(EXIT_GATE)
-
-
-@bundle_app.command("inspect")
-def bundle_inspect(path: BundlePath, as_json: AsJson = False) -> None:
-    """What a bundle is, what it was made from and what was measured."""
-    opened = open_bundle(path)
-    document = {"digest": opened.digest, **opened.manifest.model_dump(mode="json")}
-    _emit(document, as_json, show.bundle)
-
-
-@bundle_app.command("verify")
-def bundle_verify(path: BundlePath, key: PublicKey = None, as_json: AsJson = False) -> None:
-    """Check schema, sizes and SHA-256 of every file, and the signature with --key."""
-    from edgeloop.signing import verify_signature
-
-    opened = open_bundle(path)
-    if key is not None:
-        verify_signature(opened, key)
-    _emit(show.verified_document(opened, key), as_json, show.verified)
-
-
-@bundle_app.command("sign")
-def bundle_sign(
-    path: BundlePath,
-    key: Annotated[Path, typer.Option(help="Private elliptic-curve key, PEM.")],
-    as_json: AsJson = False,
-) -> None:
-    """Write model.sig over all files of a bundle (OpenSSF Model Signing)."""
-    from edgeloop.signing import sign_bundle
-
-    _emit(show.verified_document(sign_bundle(path, key), key), as_json, show.signed)
 
 
 @app.command()
@@ -341,8 +294,8 @@ def monitor_replay(
         raise typer.BadParameter("name either --url or --bundle")
     from edgeloop.replaying import replay_file
 
-    document = replay_file(file, url, bundle, stop_at_alarm, _say)
-    _emit(document, as_json, show.replay)
+    document = replay_file(file, url, bundle, stop_at_alarm, say)
+    emit(document, as_json, show.replay)
 
 
 @app.command()
@@ -362,7 +315,7 @@ def label(
     loaded = load_recipe(recipe, overrides or [])
     count = sample or loaded.retrain.labels_per_round
     document = store_sample(_ledger(), loaded, answers, count, seed)
-    _emit(document, as_json, show.labelled)
+    emit(document, as_json, show.labelled)
 
 
 @app.command()
@@ -379,10 +332,10 @@ def retrain(
     loaded, ledger = load_recipe(recipe, overrides or []), _ledger()
     if explain:
         decision = explain_decision(loaded, ledger)
-        _emit({"decision": decision.model_dump(mode="json")}, as_json, show.retrained)
+        emit({"decision": decision.model_dump(mode="json")}, as_json, show.retrained)
         return
-    outcome = retrain_model(loaded, default_home(), ledger, _say)
-    _emit(outcome.document(), as_json, show.retrained)
+    outcome = retrain_model(loaded, default_home(), ledger, say)
+    emit(outcome.document(), as_json, show.retrained)
     if outcome.refused:
         raise typer.Exit(EXIT_GATE)
 
@@ -394,7 +347,7 @@ def rollback(model: ModelName, as_json: AsJson = False) -> None:
 
     deployed = roll_back(_existing_ledger(), model)
     document = {"model": model, "deployed": deployed.bundle_digest, "path": str(deployed.path)}
-    _emit(document, as_json, show.rolled_back)
+    emit(document, as_json, show.rolled_back)
 
 
 @app.command()
@@ -406,7 +359,7 @@ def history(model: ModelName, as_json: AsJson = False) -> None:
             f"the ledger knows nothing of {model}; check the name (the recipe's `name`) and "
             f"EDGELOOP_HOME (now {default_home()})"
         )
-    _emit(document, as_json, show.history)
+    emit(document, as_json, show.history)
 
 
 @app.command()

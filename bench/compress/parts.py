@@ -29,7 +29,8 @@ from edgeloop.statistics import drop_upper_bound, paired_drop, quantile_interval
 from edgeloop.tasks import TASKS
 
 TASK = "text-classification"
-EPOCHS = 5
+# Another seed than the one that the defaults were found with.
+EPOCHS, SEED = 5, 1
 CONFIDENCE = 0.95
 # Thresholds and finalists are chosen on these rows, which take no part in the training.
 VALIDATION_RATIO = 0.1
@@ -53,7 +54,9 @@ class Setting:
         """banking77 with LoRA on MiniLM-L6."""
         rows = (1500, 600) if self.quick else (None, None)
         folder = data.banking77(self.data, self.home / "data", *rows, VALIDATION_RATIO)
-        document = data.recipe(folder, TASK, {"training": {"num_train_epochs": EPOCHS}})
+        document = data.recipe(
+            folder, TASK, {"training": {"num_train_epochs": EPOCHS, "seed": SEED}}
+        )
         return Recipe.model_validate_json(json.dumps(document))
 
     def teacher(self) -> RunDir:
