@@ -1,11 +1,25 @@
 """From a part of a training that was measured to the whole of it."""
 
-from edgeloop.recipe import Compress, Recipe
+from typing import get_args
+
+from edgeloop.recipe import CandidateKind, Compress, Recipe
 from edgeloop.records import MethodEstimate, Probe, SearchEstimate
 
-# What a candidate's model.onnx takes per parameter; kinds that are not named are fp32.
+# What a candidate takes per parameter of the merged model, at most: a student has fewer than that,
+# how many fewer depends on its vocabulary. Kinds that are not named take 1 with int8 in their name,
+# else FP32_BYTES.
 FP32_BYTES = 4
-CANDIDATE_BYTES = {"onnx-fp32": FP32_BYTES, "onnx-int8": 1}
+CANDIDATE_BYTES = {
+    "onnx-fp16": 2,
+    "onnx-int8-mixed": 2,
+    "onnx-w8": 1,
+    "onnx-w4": 1,
+    "trimmed-w4": 1,
+    "linear-ngrams": 1,
+    "cascade-static-int8": 1 + FP32_BYTES,
+}
+# Their fp32 exports lie there while the stage is under way.
+STUDENTS = ("student-half", "student-third", "student-narrow", "pruned", "static")
 
 
 def estimate_method(recipe: Recipe, probe: Probe) -> MethodEstimate:
@@ -29,22 +43,26 @@ def training_seconds(recipe: Recipe, probe: Probe, rows: int, judged: int) -> fl
 
 
 def disk_bytes(recipe: Recipe, probe: Probe) -> int:
-    """dataset/ and adapter/ as they are; merged/, candidates/ and a bundle of the largest candidate
-    by the number of their parameters. The checkpoint is gone by then."""
+    """At its fullest: dataset/ and adapter/ as they are, merged/ and candidates/ by the number of
+    parameters, and either the exports that candidates are made from or a bundle of the largest one.
+    The checkpoint is gone by then."""
     kept = probe.dataset_bytes + probe.adapter_bytes
     if not probe.is_mergeable:
         return kept
-    models = [FP32_BYTES * probe.total_parameters]
-    candidates = [
-        CANDIDATE_BYTES.get(kind, FP32_BYTES) * probe.total_parameters
-        for kind in _candidates(recipe.compress)
-    ]
-    models += [*candidates, max(candidates)]
-    return kept + sum(models) + len(models) * probe.tokenizer_bytes
+    kinds = _candidates(recipe.compress)
+    candidates = [_bytes_per_parameter(kind) for kind in kinds]
+    exports = 1 + sum(any(kind.startswith(name) for kind in kinds) for name in STUDENTS)
+    either = max([FP32_BYTES] * exports, [max(candidates)], key=sum)
+    models = [FP32_BYTES, *candidates, *either]
+    return kept + sum(models) * probe.total_parameters + len(models) * probe.tokenizer_bytes
+
+
+def _bytes_per_parameter(kind: str) -> int:
+    return CANDIDATE_BYTES.get(kind, 1 if "int8" in kind else FP32_BYTES)
 
 
 def _candidates(compress: Compress) -> tuple[str, ...]:
-    return tuple(CANDIDATE_BYTES) if compress.candidates == "auto" else compress.candidates
+    return get_args(CandidateKind) if compress.candidates == "auto" else compress.candidates
 
 
 def estimate_search(recipe: Recipe, probe: Probe) -> SearchEstimate | None:

@@ -40,10 +40,18 @@ def test_time_is_the_start_every_epoch_and_the_end() -> None:
     assert estimate_method(recipe, PROBE).seconds == pytest.approx(10 + 4 * (10 + 0.2 + 0.5) + 0.25)
 
 
-def test_disk_holds_merged_candidates_and_bundle_with_their_tokenizers() -> None:
+def test_disk_holds_merged_export_and_candidates_with_their_tokenizers() -> None:
+    """int8's bundle is smaller than the fp32 export that it is made from and that goes before it."""
     found = estimate_method(make_recipe(compress={"candidates": ["onnx-int8"]}), PROBE)
-    assert found.disk_bytes == 2_000_000 + 40_000_000 + 2 * 10_000_000 + 3 * 500_000
+    assert found.disk_bytes == 2_000_000 + 2 * 40_000_000 + 10_000_000 + 3 * 500_000
     assert found.trainable_ratio == 0.025
+
+
+def test_disk_holds_every_student_that_auto_makes() -> None:
+    one = estimate_method(make_recipe(compress={"candidates": ["student-half-int8"]}), PROBE)
+    assert one.disk_bytes == 2_000_000 + 3 * 40_000_000 + 10_000_000 + 4 * 500_000
+    auto = estimate_method(make_recipe(compress={"candidates": "auto"}), PROBE)
+    assert auto.disk_bytes > one.disk_bytes + 5 * 40_000_000
 
 
 def test_what_cannot_be_merged_ends_with_the_adapter() -> None:
@@ -67,7 +75,8 @@ def test_a_search_is_limited_by_whichever_budget_ends_first() -> None:
 
 
 def test_the_table_marks_the_recipes_method_and_says_what_has_no_figures() -> None:
-    lora = estimate_method(make_recipe(), PROBE)
+    kinds = {"candidates": ["onnx-fp32", "onnx-int8"]}
+    lora = estimate_method(make_recipe(compress=kinds), PROBE)
     missing = MethodEstimate(method="qlora", problem="bitsandbytes is not installed")
     found = Estimate(own="lora", epochs=6, methods=(lora, missing), search=None)
     lines = show_run.estimate(found.model_dump(mode="json")).splitlines()
