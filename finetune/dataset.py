@@ -78,6 +78,12 @@ def load(recipe: Recipe) -> Rows:
     return Rows(ordered, not own_reference, (*warnings, *said), unlabelled)
 
 
+def outside(rows: Iterable[Row], splits: Splits) -> list[Row]:
+    """The rows whose text stands in no split."""
+    seen = {normalised(content(row)) for split in splits.values() for row in split}
+    return [row for row in rows if normalised(content(row)) not in seen]
+
+
 def source_files(data: Data) -> list[tuple[str, Path]]:
     """(split, "rows" or "unlabelled", file) for every file that the recipe names; a folder is all
     its files."""
@@ -139,12 +145,9 @@ def _read_unlabelled(recipe: Recipe, splits: Splits) -> tuple[tuple[Row, ...], t
     wanted = replace(Wanted.of(recipe.data, recipe.task), is_labelled=False)
     rows = read_files(recipe.data.unlabelled, wanted, problems)
     problems.raise_if_any()
-    seen = {normalised(content(row)) for name in SPLITS for row in splits[name]}
     kept: dict[str, Row] = {}
-    for row in rows:
-        text = normalised(content(row))
-        if text not in seen:
-            kept.setdefault(text, row)
+    for row in outside(rows, splits):
+        kept.setdefault(normalised(content(row)), row)
     said = tuple(problems.warnings)
     if len(kept) < len(rows):
         said += (

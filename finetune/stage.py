@@ -21,7 +21,7 @@ from edgeloop.tasks import TASKS
 from finetune.adapt import ADAPTER, DATASET, MERGED, Inputs, check_files, train_adapter
 from finetune.audit import refuse_errors
 from finetune.base import resolve_base
-from finetune.dataset import audit, load, source_files
+from finetune.dataset import audit, load, outside, source_files
 from finetune.encoder import quiet_transformers
 from finetune.extra import add_extra
 from finetune.join import merge_adapter
@@ -69,7 +69,9 @@ def prepare(
         for name, split in rows.splits.items():
             write_rows(folder / f"{name}.jsonl", split)
         if recipe.data.unlabelled:
-            write_rows(folder / f"{UNLABELLED}.jsonl", rows.unlabelled)
+            # Once more: labelled rows from production may have joined the splits.
+            unlabelled = outside(rows.unlabelled, rows.splits)
+            write_rows(folder / f"{UNLABELLED}.jsonl", unlabelled)
         files = list_files(folder)
         return Dataset(
             inputs_digest=inputs_digest,

@@ -141,6 +141,22 @@ def test_labelled_rows_join_the_splits(outcome: Outcome, tmp_path: Path) -> None
     assert dataset.digest != outcome.dataset.digest
 
 
+def test_unlabelled_texts_lie_beside_the_splits_without_those_that_have_joined_them(
+    outcome: Outcome, tmp_path: Path
+) -> None:
+    (tmp_path / "more.csv").write_text("text\nnew words 3\nunheard of\n")
+    data = outcome.recipe.data.model_copy(update={"unlabelled": (tmp_path / "more.csv",)})
+    recipe, run = outcome.recipe.model_copy(update={"data": data}), RunDir(tmp_path / "run")
+    dataset = stage.prepare(recipe, run)
+    found = [row.text for row in read_rows(run.folder("dataset"), "unlabelled")]
+    assert found == ["new words 3", "unheard of"]
+    assert dataset.digest != outcome.dataset.digest
+    extra = [LabelledRow(f"x{i}", f"new words {i}", "new") for i in range(20)]
+    stage.prepare(recipe, run, extra)
+    found = [row.text for row in read_rows(run.folder("dataset"), "unlabelled")]
+    assert found == ["unheard of"]
+
+
 def test_bad_rows_leave_no_dataset(tiny_bert: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
     recipe = make_recipe(tiny_bert, rows)

@@ -41,7 +41,7 @@ def test_time_is_the_start_every_epoch_and_the_end() -> None:
 
 
 def test_disk_holds_merged_export_and_candidates_with_their_tokenizers() -> None:
-    """int8's bundle is smaller than the fp32 export that it is made from and that goes before it."""
+    """The bundle is smaller than the fp32 export, which is gone when it is written."""
     found = estimate_method(make_recipe(compress={"candidates": ["onnx-int8"]}), PROBE)
     assert found.disk_bytes == 2_000_000 + 2 * 40_000_000 + 10_000_000 + 3 * 500_000
     assert found.trainable_ratio == 0.025
