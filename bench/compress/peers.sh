@@ -42,7 +42,8 @@ make() {
         touch "$FOLDER/$name/.ready"
         echo "$name: installed"
     else
-        reason=$(grep -v '^WARNING' "$log" | grep -v '^ *$' | tail -n 1)
+        # pip's first error says what clashed; anything else says why it stopped in its last line.
+        reason=$(grep -m 1 '^ERROR' "$log" || grep -v '^WARNING' "$log" | grep -v '^ *$' | tail -n 1)
         echo "$name: not installed: ${reason:-see $log}" | tee "$FOLDER/$name.txt"
     fi
 }
