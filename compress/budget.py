@@ -27,11 +27,13 @@ class Miss:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was found out about a candidate, with the confidence that its bounds hold at."""
+    """What was found out about a candidate, with the confidence that its bounds hold at.
+    `is_expected`: the drop is not measured on its rows, but carried over from others."""
 
     measurement: Measurement
     accuracy: PairedDrop
     quality: Quality
+    is_expected: bool = False
 
 
 Check = Callable[[Figures, float], Miss | None]
@@ -93,10 +95,12 @@ def _drop(figures: Figures, limit: float) -> Miss | None:
     if bound <= limit:
         return None
     said = (
-        f"max_accuracy_drop {bound:.4f} ({_percent(confidence)} upper bound; measured "
-        f"{accuracy.drop_ratio:.4f}: lost {accuracy.lost}, gained {accuracy.gained} of "
-        f"{accuracy.rows} rows) > {limit:g}"
+        f"max_accuracy_drop {bound:.4f} ({_percent(confidence)} upper bound; "
+        f"{'expected' if figures.is_expected else 'measured'} {accuracy.drop_ratio:.4f}: lost "
+        f"{accuracy.lost}, gained {accuracy.gained} of {accuracy.rows} rows) > {limit:g}"
     )
+    if figures.is_expected:
+        return Miss(said, bound / limit - 1.0)
     margin = limit - max(accuracy.drop_ratio, 0.0)
     if margin > 0.0:
         discordant_ratio = (accuracy.lost + accuracy.gained) / accuracy.rows

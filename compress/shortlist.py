@@ -129,7 +129,7 @@ def expected_misses(
     )
     # What is timed then is timed on as many of those rows.
     measurement = found.measurement.model_copy(update={"rows": min(judging_rows, TIMED_ROWS)})
-    return misses(Figures(measurement, expected, found.quality), budget)
+    return misses(Figures(measurement, expected, found.quality, is_expected=True), budget)
 
 
 def _expected_drop(drop: PairedDrop, rows: int) -> float:
