@@ -29,11 +29,6 @@ from edgeloop.errors import ExportError
 from edgeloop.kinds import LINEAR, model_bytes
 from edgeloop.machine import describe_machine
 
-# At which a cascade's threshold is chosen. The promise is kept by other rows: with more caution
-# here the first stage answers less than it could (70% instead of 82% of banking77), with less the
-# certificate fails more often.
-CHOOSING_CONFIDENCE = 0.8
-
 logger = logging.getLogger(__name__)
 
 
@@ -173,6 +168,6 @@ def _cascade(job: Job, teacher: Teacher, plan: Cascade, aside: Path) -> None:
         labels=job.record.labels,
         max_tokens=job.max_tokens,
         margin=job.recipe.compress.budget.max_accuracy_drop,
-        confidence=CHOOSING_CONFIDENCE,
+        confidence=plan.choosing_confidence,
     )
     build_cascade(job.folder / plan.first, job.folder / plan.second, choosing, aside)

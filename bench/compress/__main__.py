@@ -145,7 +145,8 @@ def _cascade(found: dict[str, Any]) -> str:
     ]
     head = ("", f"predicted on {predicted['rows']} choosing rows", "seen on the test rows")
     return (
-        f"## Cascade\n\nLinear n-grams first, int8 second, threshold {found['threshold']:.3f}; "
+        f"## Cascade\n\n{found['kind']}: linear n-grams first, int8 second, threshold "
+        f"{found['threshold']:.3f}; "
         f"budget half a point. {found['speedup']:.2f} x the throughput of the int8 model on one "
         f"core. Chosen: {found['chosen']} (finalists {', '.join(found['finalists'])} at "
         f"{found['finalist_confidence']:.4f}; its bound there {found['drop_bound']:.4f}).\n\n"

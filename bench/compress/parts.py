@@ -36,7 +36,7 @@ CONFIDENCE = 0.95
 VALIDATION_RATIO = 0.1
 AUTO_BUDGET = {"max_accuracy_drop": 0.01}
 CASCADE_BUDGET = {"max_accuracy_drop": 0.005}
-CASCADE_KIND = "cascade-linear-int8"
+CASCADES = ("cascade-linear-int8-eager", "cascade-linear-int8")
 ROUNDS = 5
 THROUGHPUT_ROUNDS = 3
 
@@ -132,18 +132,23 @@ def cascade(setting: Setting) -> dict[str, Any]:
     """A cascade certified at half a point of accuracy, its prediction against what was seen, and
     its throughput on one core against its second stage alone: tokens and n-grams included."""
     budget = {**CASCADE_BUDGET, "confidence": CONFIDENCE}
-    settings = {"candidates": [CASCADE_KIND, "onnx-int8"], "budget": budget}
+    kinds = [*CASCADES, "onnx-int8"]
+    settings = {"candidates": kinds, "budget": budget, "prefer": "latency"}
     run, certificate, _ = setting.compressed("cascade", **settings)
-    folder = run.folder("candidates") / CASCADE_KIND
-    if not folder.exists():
-        return {"offered": False, "reason": certificate.left_out.get(CASCADE_KIND, "")}
+    made = [kind for kind in CASCADES if (run.folder("candidates") / kind).exists()]
+    if not made:
+        return {"offered": False, "reason": certificate.left_out.get(CASCADES[0], "")}
+    kind = certificate.chosen if certificate.chosen in made else made[0]
+    folder = run.folder("candidates") / str(kind)
     rows = read_rows(run.folder("dataset"), "test")
-    found = next(c for c in certificate.candidates if c.kind == CASCADE_KIND)
+    found = next(c for c in certificate.candidates if c.kind == kind)
     drop = found.accuracy
     seen = _one_core(setting, folder, run.folder("candidates") / "onnx-int8", rows)
     settings_of = CascadeSettings.open(folder / CASCADE)
     return {
         "offered": True,
+        "kind": kind,
+        "bounds": {c.kind: c.accuracy.upper_bound_ratio for c in certificate.candidates},
         "chosen": certificate.chosen,
         "finalists": certificate.finalists,
         "finalist_confidence": certificate.finalist_confidence,

@@ -79,6 +79,18 @@ def test_a_single_hopeful_candidate_is_tested_alone_at_the_full_confidence() -> 
     assert "could show it" not in missed.text
 
 
+def test_a_preferred_candidate_that_may_have_had_bad_luck_is_tried_before_the_safe_one() -> None:
+    """11 rows lost of 400 are 2.7 points; 8 of 400, one standard error less, would pass."""
+    found = {
+        "small": screened(11, size_bytes=1_000_000),
+        "tiny": screened(40, size_bytes=500_000),
+        "safe": screened(0, size_bytes=9_000_000),
+    }
+    named = shortlist(found, Compress(budget=Budget(max_accuracy_drop=0.03)), 2000)
+    assert named.finalists == ("small", "safe")
+    assert named.expected["small"] != ()
+
+
 def test_where_none_is_expected_to_pass_the_nearest_get_their_chance() -> None:
     found = {"near": screened(20), "far": screened(200), "middle": screened(60)}
     recipe = Compress(budget=Budget(max_accuracy_drop=0.01), finalists=2)
