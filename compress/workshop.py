@@ -25,7 +25,7 @@ from compress.teacher import Teacher
 from compress.texts import write_texts
 from compress.trim import coverage
 from edgeloop.bundle import TOKENIZER
-from edgeloop.errors import ExportError
+from edgeloop.errors import EdgeloopError, ExportError
 from edgeloop.kinds import LINEAR, model_bytes
 from edgeloop.machine import describe_machine
 
@@ -98,7 +98,9 @@ def _sources(
         except Exception as problem:
             if name == MERGED:
                 raise
-            logger.warning("source=%s cannot be made", name, exc_info=True)
+            # A refusal says all that there is to say; anything else is a surprise.
+            is_surprise = not isinstance(problem, EdgeloopError)
+            logger.warning("source=%s cannot be made", name, exc_info=is_surprise)
             of_it = [kind for kind in kinds if _encoder(kind).source == name]
             built.failures |= dict.fromkeys(of_it, f"{name}: {problem}")
         else:

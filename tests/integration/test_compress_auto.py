@@ -41,7 +41,7 @@ def test_auto_offers_every_kind_of_the_task_and_tells_what_it_leaves_out(
     found = by_kind(certificate)
     assert set(found) | set(certificate.left_out) == set(of_task("text-classification"))
     assert set(found) & set(certificate.left_out) == set()
-    assert {"onnx-fp32", "onnx-int8", "trimmed-int8", "student-half", "linear-ngrams"} <= set(found)
+    assert {"onnx-fp32", "onnx-int8", "student-half", "linear-ngrams"} <= set(found)
     folder = made.folder.folder("candidates")
     assert {path.name for path in folder.iterdir()} == {*found, "record.json"}
     for kind in found:
