@@ -157,7 +157,7 @@ class ThreadEngine:
         self._mean_seconds = 0.0
         self._closing = False
         self._changed = threading.Condition()
-        self._dead = 0
+        self._dead: set[int] = set()  # threads, by their ident
         self._threads = [
             threading.Thread(target=self._work, name=f"engine-{i}", daemon=True)
             for i in range(workers)
@@ -168,7 +168,7 @@ class ThreadEngine:
     def submit(self, job: Job) -> None:
         """Queue all texts of a job or none. Raises QueueFull, Unhealthy."""
         with self._changed:
-            if self._closing or self._dead == len(self._threads):
+            if self._closing or len(self._dead) == len(self._threads):
                 raise Unhealthy("no inference thread is left; restart the server")
             if self._queued + len(job.texts) > self._limit:
                 raise QueueFull(self._queued * self._mean_seconds / len(self._threads))
@@ -187,7 +187,7 @@ class ThreadEngine:
 
     def healthy(self) -> bool:
         """False once a thread has died."""
-        return self._dead == 0
+        return not self._dead
 
     def close(self) -> None:
         """Stop after the last queued job; returns at once."""
@@ -208,8 +208,8 @@ class ThreadEngine:
         except BaseException:
             logger.exception("event=inference_thread_died")
             with self._changed:
-                self._dead += 1
-                if self._dead == len(self._threads):
+                self._dead.add(threading.get_ident())
+                if len(self._dead) == len(self._threads):
                     for job in list(self._queue):
                         self._fail(job, EngineError("every inference thread has died"))
 
@@ -237,6 +237,9 @@ class ThreadEngine:
             scored = self._score(job, index)
         except BaseException as problem:
             with self._changed:
+                if not isinstance(problem, Exception):
+                    # Before the job is settled: whoever asks then must be told.
+                    self._dead.add(threading.get_ident())
                 self._fail(job, problem if isinstance(problem, Exception) else EngineError("died"))
             if not isinstance(problem, Exception):
                 raise
