@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from compress.budget import Figures, excess_ratio, misses
 from compress.candidates import source_of
 from compress.evaluate import REPEATS, Meter, measurement, timed
@@ -87,8 +90,9 @@ class Judge:
         figures = {
             kind: measurement(folders[kind], rounds[kind], named.confidence) for kind in rounds
         }
+        expected = job.task.right(self.teacher.answers[1], job.rows.judging, job.record.labels)
         candidates = tuple(
-            self._record(named, kind, screened[kind], outputs.outputs, figures.get(kind))
+            self._record(named, kind, screened[kind], outputs.outputs, expected, figures.get(kind))
             for kind, (outputs,) in answered.items()
             if kind not in failures
         )
@@ -100,19 +104,22 @@ class Judge:
         kind: str,
         screened: Screened,
         outputs: list[RowOutput],
+        expected: NDArray[np.bool_],
         measured: Measurement | None,
     ) -> Candidate:
+        """`expected` (judging,): which rows the merged model answers rightly; `measured`: what was
+        timed of a finalist, None of the others."""
         job, rows = self.job, self.job.rows
         right = job.task.right(outputs, rows.judging, job.record.labels)
-        expected = job.task.right(self.teacher.answers[1], rows.judging, job.record.labels)
         accuracy = paired_drop(expected, right, named.confidence)
         quality = assess(
             job.recipe.task, job.record.labels, rows.judging, self.teacher.answers[1], outputs
         )
         figures = Figures(measured or screened.measurement, accuracy, quality)
-        missed = misses(figures, job.recipe.compress.budget)
         if measured is None:
             missed = named.expected[kind]
+        else:
+            missed = misses(figures, job.recipe.compress.budget)
         source = source_of(kind)
         made = None if source is None else self.teacher.made(source)
         inspected = None if measured is None else inspect(job, job.folder / kind)

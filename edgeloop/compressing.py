@@ -18,7 +18,7 @@ from edgeloop.errors import DatasetError, RecipeError
 from edgeloop.kinds import model_files
 from edgeloop.loop import run_inputs
 from edgeloop.recipe import Recipe, make_recipe
-from edgeloop.records import Dataset, MergedModel
+from edgeloop.records import Dataset
 from edgeloop.records_compress import Certificate
 from edgeloop.rundir import RunDir, sync_files, work_in_run
 
@@ -73,7 +73,7 @@ def compress_folder(
         certificate = compress.stage.run(recipe, dataset, merged, run, progress)
         if certificate.chosen is None:
             return Compressed(certificate, None)
-        _hand_out(run, certificate, merged, out)
+        _hand_out(run, certificate, out)
     return Compressed(certificate, out)
 
 
@@ -87,7 +87,7 @@ def _check_labels(folder: Path, dataset: Dataset, labels: tuple[str, ...]) -> No
         )
 
 
-def _hand_out(run: RunDir, certificate: Certificate, merged: MergedModel, out: Path) -> None:
+def _hand_out(run: RunDir, certificate: Certificate, out: Path) -> None:
     """The chosen model's files and the certificate, written aside and renamed."""
     assert certificate.chosen is not None
     chosen = run.folder("candidates") / certificate.chosen

@@ -41,6 +41,7 @@ class ServeMetrics:
         self.model = model
         self._define_http(registry)
         self._define_model(registry)
+        self._define_monitor(registry)
         self._start_at_zero()
         self._classes: dict[str, Counter] = {}
         self._info: tuple[str, ...] | None = None
@@ -129,6 +130,8 @@ class ServeMetrics:
             ("model", "reason"),
             registry=registry,
         )
+
+    def _define_monitor(self, registry: CollectorRegistry) -> None:
         self._dropped = Counter(
             metric_name("monitor_dropped", total=True),
             "Answered texts that the drift monitor did not see because it was behind",

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from compress.merged import Merged
-from compress.modules import Exported
+from compress.modules import Classifier, Embedder, Exported
 from compress.students.compute import deterministic
 from compress.students.lesson import Lesson
 from compress.students.losses import Match
 from compress.students.material import Feed, Material, run
 from compress.students.train import Course, teach
 from edgeloop.errors import ExportError
-from edgeloop.runtime import EMBEDDING, LOGITS
+from edgeloop.runtime import EMBEDDING
 
 KIND = "static"
 # SIF's a / (a + p(token)), with the a of the paper.
@@ -64,15 +64,7 @@ class Static(Exported):
 
     def __init__(self, bag: Bag, head: torch.nn.Linear | None) -> None:
         super().__init__(bag, head)
-        per_row = {0: "batch"}
-        self.outputs = (
-            {EMBEDDING: per_row}
-            if head is None
-            else {
-                LOGITS: per_row,
-                EMBEDDING: per_row,
-            }
-        )
+        self.outputs = Embedder.outputs if head is None else Classifier.outputs
 
     def forward(
         self,

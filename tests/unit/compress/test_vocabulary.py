@@ -61,30 +61,23 @@ def byte_pairs() -> Tokenizer:
     return tokenizer
 
 
-def byte_pairs_with_word_ends() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+def byte_pairs_marked(**mark: Any) -> Tokenizer:
+    """Pairs of characters whose place in a word is marked on the token."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", **mark))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
-        vocab_size=250,
-        special_tokens=SPECIAL,
-        end_of_word_suffix="</w>",
-        show_progress=False,
+        vocab_size=250, special_tokens=SPECIAL, show_progress=False, **mark
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer
+
+
+def byte_pairs_with_word_ends() -> Tokenizer:
+    return byte_pairs_marked(end_of_word_suffix="</w>")
 
 
 def byte_pairs_with_prefix() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", continuing_subword_prefix="##"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=250,
-        special_tokens=SPECIAL,
-        continuing_subword_prefix="##",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return tokenizer
+    return byte_pairs_marked(continuing_subword_prefix="##")
 
 
 def unigram() -> Tokenizer:
