@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from compress.budget import Figures, excess_ratio, misses
 from compress.candidates import source_of
 from compress.evaluate import REPEATS, Meter, measurement, timed
-from compress.inspect import inspect
+from compress.inspect import Inspected, inspect
 from compress.job import Job
 from compress.quality import assess
 from compress.shortlist import Screened, Shortlist, give_up, shortlist
 from compress.teacher import Teacher
+from edgeloop.errors import EngineError
 from edgeloop.records import Measurement
 from edgeloop.records_compress import Candidate
 from edgeloop.rundir import RECORD_NAME, digest_entries, list_files
@@ -87,9 +88,13 @@ class Judge:
         finalists = {kind: folders[kind] for kind in named.finalists if kind in answered}
         batches = [timed(job.judging_texts)] * REPEATS
         rounds, failures = meter.rounds(finalists, batches, "timing")
-        figures = {
-            kind: measurement(folders[kind], rounds[kind], named.confidence) for kind in rounds
-        }
+        figures: dict[str, tuple[Measurement, Inspected]] = {}
+        for kind in rounds:
+            measured = measurement(folders[kind], rounds[kind], named.confidence)
+            try:
+                figures[kind] = (measured, inspect(job, folders[kind]))
+            except EngineError as problem:  # it answered until now; the others go on
+                failures[kind] = str(problem)
         expected = job.task.right(self.teacher.answers[1], job.rows.judging, job.record.labels)
         candidates = tuple(
             self._record(named, kind, screened[kind], outputs.outputs, expected, figures.get(kind))
@@ -105,10 +110,11 @@ class Judge:
         screened: Screened,
         outputs: list[RowOutput],
         expected: NDArray[np.bool_],
-        measured: Measurement | None,
+        finalist: tuple[Measurement, Inspected] | None,
     ) -> Candidate:
-        """`expected` (judging,): which rows the merged model answers rightly; `measured`: what was
-        timed of a finalist, None of the others."""
+        """`expected` (judging,): which rows the merged model answers rightly; `finalist`: what was
+        measured of a finalist alone, None of the others."""
+        measured, inspected = finalist or (None, None)
         job, rows = self.job, self.job.rows
         right = job.task.right(outputs, rows.judging, job.record.labels)
         accuracy = paired_drop(expected, right, named.confidence)
@@ -122,7 +128,6 @@ class Judge:
             missed = misses(figures, job.recipe.compress.budget)
         source = source_of(kind)
         made = None if source is None else self.teacher.made(source)
-        inspected = None if measured is None else inspect(job, job.folder / kind)
         candidate = Candidate(
             inputs_digest=job.inputs_digest,
             files=list_files(job.folder / kind),

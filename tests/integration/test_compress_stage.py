@@ -17,7 +17,9 @@ import pytest
 
 import compress.stage
 from compress.candidates import CANDIDATES, MERGED, Encoder
-from edgeloop.errors import ExportError
+from compress.inspect import Inspected, inspect
+from compress.job import Job
+from edgeloop.errors import EngineError, ExportError
 from edgeloop.recipe import Recipe
 from edgeloop.records_compress import Candidate, Certificate
 from edgeloop.rundir import RunDir
@@ -242,3 +244,17 @@ def test_killed_while_measuring_it_ends_with_the_same_models_as_a_run_elsewhere(
         assert by_kind(certificate)[kind].accuracy == candidate.accuracy
     found = {path.name for path in fresh.folder.folder("candidates").iterdir()}
     assert found == {*KINDS, "record.json"}
+
+
+def test_a_finalist_that_fails_when_it_is_inspected_is_told_and_the_others_go_on(
+    fresh: MergedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inspect_or_fail(job: Job, folder: Path) -> Inspected:
+        if folder.name == "onnx-int8":
+            raise EngineError("its threads do not start")
+        return inspect(job, folder)
+
+    monkeypatch.setattr("compress.judge.inspect", inspect_or_fail)
+    certificate = run(make_recipe(candidates=KINDS, budget=GENEROUS), fresh)
+    assert certificate.chosen == "onnx-fp32"
+    assert certificate.left_out == {"onnx-int8": "its threads do not start"}
