@@ -62,19 +62,12 @@ class Linear:
     tasks: Collection[str] = CLASSIFYING
 
 
-# At which a cascade's threshold is chosen. Other rows keep the promise: with more caution the first
-# stage answers less than it could, with less the certificate fails more often, so both are offered.
-CAUTIOUS, EAGER = 0.8, 0.5
-
-
 @dataclass(frozen=True)
 class Cascade:
-    """Two candidates by their kinds: the first answers where it is sure, the second the rest.
-    `choosing_confidence`: at which its threshold keeps to the margin on the choosing rows."""
+    """Two candidates by their kinds: the first answers where it is sure, the second the rest."""
 
     first: str
     second: str
-    choosing_confidence: float = CAUTIOUS
     tasks: Collection[str] = CLASSIFYING
 
 
@@ -107,7 +100,6 @@ CANDIDATES: dict[str, Plan] = {
     "static-embedding-int8": Encoder("static", ("int8",), WITHOUT_CONTEXT),
     "linear-ngrams": Linear(),
     "cascade-linear-int8": Cascade("linear-ngrams", "onnx-int8"),
-    "cascade-linear-int8-eager": Cascade("linear-ngrams", "onnx-int8", EAGER),
     "cascade-linear-trimmed-int8": Cascade("linear-ngrams", "trimmed-int8"),
     "cascade-static-int8": Cascade("static-embedding", "onnx-int8"),
 }

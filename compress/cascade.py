@@ -1,6 +1,6 @@
 """Candidate cascade: a small model answers where it is sure, a larger one the rest. Fits both
-temperatures and chooses the threshold, on rows that it is not certified on; writes cascade.json
-beside both models' files.
+temperatures and chooses the threshold (compress/threshold.py), on rows that it is not certified on;
+writes cascade.json beside both models' files.
 """
 
 import shutil
@@ -11,8 +11,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
+from compress.threshold import (
+    Stages,
+    Threshold,
+    Trial,
+    chance_of,
+    choose_threshold,
+    chosen_labels,
+    fit_temperature,
+    stack,
+)
 from edgeloop.cascade import CONFIDENCE, CascadeModel, CascadeSettings, Prediction
 from edgeloop.errors import ExportError
 from edgeloop.kinds import (
@@ -26,111 +35,13 @@ from edgeloop.kinds import (
     kind_of,
 )
 from edgeloop.models import open_model
-from edgeloop.records import PairedDrop
 from edgeloop.rows import Row
 from edgeloop.runtime import Model, RowOutput
-from edgeloop.statistics import drop_upper_bound, paired_drop, rows_needed
-from edgeloop.tasks import TASKS
+from edgeloop.statistics import rows_needed
 
 Floats = NDArray[np.float64]
-Right = NDArray[np.bool_]
 
-# Thresholds that are tried: so many steps of the share that the first stage answers.
-STEPS = 50
-# A bound on few rows moves with each of them: the choice keeps this share of the margin free.
-SAFETY_SHARE = 0.1
-LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
 REPEATS = 3
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """From which confidence on the first stage answers, and what that comes to on the choosing
-    rows: its share of them, the mean milliseconds of an answer, the cascade against the
-    reference."""
-
-    value: float
-    hit_ratio: float
-    cost_ms: float
-    drop: PairedDrop
-
-
-def choose_threshold(
-    confidence_first: Floats,
-    right_first: Right,
-    right_second: Right,
-    right_reference: Right,
-    margin: float,
-    confidence: float,
-    first_ms: Floats | float,
-    second_ms: Floats | float,
-) -> Threshold | None:
-    """The cheapest threshold whose cascade loses less than `margin` of accuracy against the
-    reference at `confidence`; None where no threshold does. All arrays are (rows,). Milliseconds
-    may be each row's own: the texts that the first stage is unsure of are longer than others.
-
-    Among many thresholds some pass by chance alone. So the walk starts at the most convincing one
-    and goes down only as long as each one on the way passes as well; certifying on other rows then
-    has the error rate that it states, whatever was chosen here.
-
-    Raises ValueError where the arrays differ in length or are empty.
-    """
-    values = _grid(confidence_first)
-    bounds = [
-        _bound(
-            np.where(confidence_first >= value, right_first, right_second),
-            right_reference,
-            confidence,
-        )
-        for value in values
-    ]
-    allowed = (1.0 - SAFETY_SHARE) * margin
-    at = int(np.argmin(bounds))
-    if bounds[at] > allowed:
-        return None
-    while at > 0 and bounds[at - 1] <= allowed:
-        at -= 1
-    is_first = confidence_first >= values[at]
-    hit_ratio = float(is_first.mean())
-    return Threshold(
-        value=values[at],
-        hit_ratio=hit_ratio,
-        cost_ms=float(np.mean(first_ms + np.where(is_first, 0.0, second_ms))),
-        drop=paired_drop(
-            right_reference, np.where(is_first, right_first, right_second), confidence
-        ),
-    )
-
-
-def _grid(confidence_first: Floats) -> list[float]:
-    """Thresholds in rising order, at even steps of the share that the first stage answers."""
-    steps = np.linspace(0.0, 1.0, STEPS, endpoint=False)
-    values: list[float] = np.unique(np.quantile(confidence_first, steps, method="lower")).tolist()
-    return values
-
-
-def _bound(right: Right, reference: Right, confidence: float) -> float:
-    """paired_drop's bound alone."""
-    lost, gained = int((reference & ~right).sum()), int((right & ~reference).sum())
-    return drop_upper_bound(lost, gained, len(right), confidence)
-
-
-def fit_temperature(logits: Floats, truth: Floats, task: str) -> float:
-    """What the logits (rows, classes) must be divided by for their probabilities to be likeliest,
-    given `truth` (rows, classes) of 0 and 1; within LEAST_ and MOST_TEMPERATURE."""
-
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        if task == "text-classification":
-            shifted = scaled - scaled.max(axis=1, keepdims=True)
-            return float(
-                (np.log(np.exp(shifted).sum(axis=1)) - (truth * shifted).sum(axis=1)).sum()
-            )
-        return float((np.logaddexp(0.0, scaled) - truth * scaled).sum())
-
-    limits = (float(np.log(LEAST_TEMPERATURE)), float(np.log(MOST_TEMPERATURE)))
-    found = optimize.minimize_scalar(loss, bounds=limits, method="bounded")
-    return float(np.exp(found.x))
 
 
 @dataclass(frozen=True)
@@ -143,8 +54,7 @@ class Choosing:
     task: str
     labels: Sequence[str]
     max_tokens: int
-    margin: float
-    confidence: float
+    trial: Trial
 
 
 @dataclass(frozen=True)
@@ -154,7 +64,6 @@ class _Stage:
 
     temperature: float
     logits: Floats
-    right: Right
     ms: Floats
 
 
@@ -162,25 +71,15 @@ def build_cascade(first: Path, second: Path, choosing: Choosing, folder: Path) -
     """Write a cascade of the models in two candidates' folders; nothing where none may be offered.
 
     Raises ExportError where the task has no single answer, the second model is no encoder, there
-    are no choosing rows, or no threshold keeps to the margin.
+    are no choosing rows, or no threshold has a fair chance to pass the trial.
     """
     _check(first, second, choosing)
     small, large = (open_model(path, choosing.max_tokens) for path in (first, second))
     one, two = _answer(small, choosing), _answer(large, choosing)
-    expected = TASKS[choosing.task].right(choosing.reference, choosing.rows, choosing.labels)
-    sure = np.array([CONFIDENCE[choosing.task](row) for row in one.logits.astype(np.float32)])
-    chosen = choose_threshold(
-        confidence_first=sure,
-        right_first=one.right,
-        right_second=two.right,
-        right_reference=expected,
-        margin=choosing.margin,
-        confidence=choosing.confidence,
-        first_ms=one.ms,
-        second_ms=two.ms,
-    )
+    stages = _stages(one, two, choosing)
+    chosen = choose_threshold(stages, choosing.trial)
     if chosen is None:
-        raise ExportError(_why_none(choosing, expected, two.right))
+        raise ExportError(_why_none(choosing, stages))
     settings = _settings(first, choosing, one, two, chosen)
     # The stages' own times are not all of it: each finds the caches as the other left them.
     cost_ms = float(_took_ms(CascadeModel(small, large, settings), choosing).mean())
@@ -195,15 +94,12 @@ def _settings(
     first: Path, choosing: Choosing, one: _Stage, two: _Stage, chosen: Threshold
 ) -> CascadeSettings:
     predicted = Prediction(
-        rows=chosen.drop.rows,
+        rows=len(choosing.rows),
         hit_ratio=chosen.hit_ratio,
         first_ms=float(one.ms.mean()),
         second_ms=float(two.ms.mean()),
         cost_ms=chosen.cost_ms,
-        accuracy=chosen.drop.candidate_accuracy,
-        drop_ratio=chosen.drop.drop_ratio,
-        drop_bound_ratio=chosen.drop.upper_bound_ratio,
-        confidence=chosen.drop.confidence,
+        drop_ratio=chosen.drop_ratio,
     )
     return CascadeSettings.model_validate(
         {
@@ -234,15 +130,41 @@ def _check(first: Path, second: Path, choosing: Choosing) -> None:
 
 
 def _answer(model: Model, choosing: Choosing) -> _Stage:
-    outputs = model.score([row.input for row in choosing.rows])
-    logits = np.stack([output.logits for output in outputs]).astype(np.float64)
+    logits = _logits(model.score([row.input for row in choosing.rows]))
+    temperature = fit_temperature(logits, _truth(choosing), choosing.task)
+    return _Stage(temperature, logits / temperature, _took_ms(model, choosing))
+
+
+def _logits(outputs: Sequence[RowOutput]) -> Floats:
+    return np.stack([output.logits for output in outputs]).astype(np.float64)
+
+
+def _truth(choosing: Choosing) -> Floats:
+    """(rows, classes) of 0 and 1."""
     column = {label: i for i, label in enumerate(choosing.labels)}
-    truth = np.zeros_like(logits)
+    truth = np.zeros((len(choosing.rows), len(column)))
     for i, row in enumerate(choosing.rows):
         truth[i, [column[label] for label in row.labels if label in column]] = 1.0
-    temperature = fit_temperature(logits, truth, choosing.task)
-    right = TASKS[choosing.task].right(outputs, choosing.rows, choosing.labels)
-    return _Stage(temperature, logits / temperature, right, _took_ms(model, choosing))
+    return truth
+
+
+def _stages(one: _Stage, two: _Stage, choosing: Choosing) -> Stages:
+    """How likely each model is right, by what the reference and the first stage say together."""
+    task, reference = choosing.task, _logits(choosing.reference)
+    likeliest = stack(reference, one.logits, _truth(choosing), task)
+    asked, first, second = (
+        chosen_labels(logits, task) for logits in (reference, one.logits, two.logits)
+    )
+    return Stages(
+        sure=np.array([CONFIDENCE[task](row) for row in one.logits.astype(np.float32)]),
+        right_reference=chance_of(asked, likeliest, task),
+        right_first=chance_of(first, likeliest, task),
+        right_second=chance_of(second, likeliest, task),
+        first_differs=(first != asked).any(axis=1),
+        second_differs=(second != asked).any(axis=1),
+        first_ms=one.ms,
+        second_ms=two.ms,
+    )
 
 
 def _took_ms(model: Model, choosing: Choosing) -> Floats:
@@ -259,14 +181,15 @@ def _took_ms(model: Model, choosing: Choosing) -> Floats:
     return shortest
 
 
-def _why_none(choosing: Choosing, expected: Right, second: Right) -> str:
-    """In words with the numbers, and how many rows could show it for the second stage alone."""
-    changed = float((expected != second).mean())
-    needed = rows_needed(changed, choosing.margin, choosing.confidence)
+def _why_none(choosing: Choosing, stages: Stages) -> str:
+    """In words with the numbers, and how many judging rows could show it for the second stage."""
+    trial, changed = choosing.trial, float(stages.second_differs.mean())
+    needed = rows_needed(changed, trial.margin, trial.confidence)
     return (
-        f"no threshold of the cascade can be shown on {len(choosing.rows)} validation rows to lose "
-        f"less than {choosing.margin:g} of accuracy at {100 * choosing.confidence:g}%; with more "
-        f"rows it may (the second stage alone needs about {needed})"
+        f"by {len(choosing.rows)} validation rows no threshold of the cascade is likely to be "
+        f"shown on {trial.rows} test and reference rows to lose less than {trial.margin:g} of "
+        f"accuracy at {100 * trial.confidence:.4g}%; with more rows it may (the second stage "
+        f"alone needs about {needed})"
     )
 
 

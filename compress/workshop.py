@@ -20,9 +20,11 @@ from compress.cascade import Choosing, build_cascade
 from compress.job import Job
 from compress.linear import train_linear
 from compress.processes import run_module
+from compress.shortlist import corrected
 from compress.source import Source
 from compress.teacher import Teacher
 from compress.texts import write_texts
+from compress.threshold import Trial
 from compress.trim import coverage
 from edgeloop.bundle import TOKENIZER
 from edgeloop.errors import EdgeloopError, ExportError
@@ -169,7 +171,10 @@ def _cascade(job: Job, teacher: Teacher, plan: Cascade, aside: Path) -> None:
         task=job.recipe.task,
         labels=job.record.labels,
         max_tokens=job.max_tokens,
-        margin=job.recipe.compress.budget.max_accuracy_drop,
-        confidence=plan.choosing_confidence,
+        trial=Trial(
+            job.recipe.compress.budget.max_accuracy_drop,
+            corrected(job.recipe.compress.budget, job.recipe.compress.finalists),
+            len(job.rows.judging),
+        ),
     )
     build_cascade(job.folder / plan.first, job.folder / plan.second, choosing, aside)

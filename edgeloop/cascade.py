@@ -25,17 +25,14 @@ FIRST, SECOND = STAGES = ("first", "second")
 
 class Prediction(Record):
     """What the rows that the threshold was chosen on promise of others: which share the first stage
-    answers, the mean time of an answer, and the accuracy with its drop's bound at `confidence`."""
+    answers, the mean time of an answer, and the accuracy that is lost against the merged model."""
 
     rows: int
     hit_ratio: float
     first_ms: float
     second_ms: float
     cost_ms: float
-    accuracy: float
     drop_ratio: float
-    drop_bound_ratio: float
-    confidence: float
 
 
 class CascadeSettings(Record):

@@ -46,7 +46,6 @@ CandidateKind = Literal[
     "static-embedding-int8",
     "linear-ngrams",
     "cascade-linear-int8",
-    "cascade-linear-int8-eager",
     "cascade-linear-trimmed-int8",
     "cascade-static-int8",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from compress.cascade import Choosing, build_cascade
 from compress.linear import train_linear
+from compress.threshold import Trial
 from edgeloop.cascade import CascadeSettings
 from edgeloop.kinds import LINEAR, MODEL, TOKENIZER
 from edgeloop.linear import LinearArrays
@@ -52,8 +53,7 @@ def choosing(second: Path, task: str = TASK, rows: int = 400) -> Choosing:
         task=task,
         labels=tiny.LABELS,
         max_tokens=MAX_TOKENS,
-        margin=0.05,
-        confidence=0.95,
+        trial=Trial(margin=0.05, confidence=0.95, rows=400),
     )
 
 

@@ -136,16 +136,12 @@ def _cascade(found: dict[str, Any]) -> str:
         ("first stage answers", f"{predicted['hit_ratio']:.3f}", f"{found['hit_ratio']:.3f}"),
         ("ms per text", f"{predicted['cost_ms']:.3f}", f"{found['cost_ms']:.3f}"),
         ("second stage alone, ms", f"{predicted['second_ms']:.3f}", f"{found['second_ms']:.3f}"),
-        ("accuracy", f"{predicted['accuracy']:.4f}", f"{found['accuracy']:.4f}"),
-        (
-            "drop at most",
-            f"{predicted['drop_bound_ratio']:.4f}",
-            f"{found['drop_bound_alone']:.4f}",
-        ),
+        ("drop", f"{predicted['drop_ratio']:+.4f}", f"{found['drop']:+.4f}"),
+        ("drop at most, 95%", "", f"{found['drop_bound_alone']:.4f}"),
     ]
     head = ("", f"predicted on {predicted['rows']} choosing rows", "seen on the test rows")
     return (
-        f"## Cascade\n\n{found['kind']}: linear n-grams first, int8 second, threshold "
+        f"## Cascade\n\n{found['kind']}: threshold "
         f"{found['threshold']:.3f}; "
         f"budget half a point. {found['speedup']:.2f} x the throughput of the int8 model on one "
         f"core. Chosen: {found['chosen']} (finalists {', '.join(found['finalists'])} at "

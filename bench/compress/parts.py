@@ -36,7 +36,7 @@ CONFIDENCE = 0.95
 VALIDATION_RATIO = 0.1
 AUTO_BUDGET = {"max_accuracy_drop": 0.01}
 CASCADE_BUDGET = {"max_accuracy_drop": 0.005}
-CASCADES = ("cascade-linear-int8-eager", "cascade-linear-int8")
+CASCADES = ("cascade-linear-int8",)
 ROUNDS = 5
 THROUGHPUT_ROUNDS = 3
 
@@ -154,6 +154,7 @@ def cascade(setting: Setting) -> dict[str, Any]:
         "finalist_confidence": certificate.finalist_confidence,
         "drop_bound": drop.upper_bound_ratio,
         "drop_bound_alone": drop_upper_bound(drop.lost, drop.gained, drop.rows, CONFIDENCE),
+        "drop": drop.drop_ratio,
         "accuracy": drop.candidate_accuracy,
         "reference_accuracy": drop.reference_accuracy,
         "predicted": settings_of.predicted.model_dump(),

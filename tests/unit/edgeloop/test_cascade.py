@@ -27,10 +27,7 @@ PREDICTED = Prediction(
     first_ms=0.1,
     second_ms=1.0,
     cost_ms=0.6,
-    accuracy=1.0,
     drop_ratio=0.0,
-    drop_bound_ratio=0.01,
-    confidence=0.95,
 )
 
 
