@@ -270,15 +270,19 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8080,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: cores.")] = None,
+    config: Annotated[Path | None, typer.Option(help="serve.yaml; docs/serve.md.")] = None,
     require_signature: PublicKey = None,
 ) -> None:
     """Serve a bundle over HTTP, watching its traffic for drift."""
     if (bundle is None) == (follow is None):
         raise typer.BadParameter("name either a BUNDLE folder or --follow NAME")
     from edgeloop.serving import serve_bundle
+    from serve.config import load_config
 
+    chosen = load_config(config)
     ledger = _existing_ledger() if follow is not None else None
-    raise typer.Exit(serve_bundle(bundle, follow, host, port, workers, ledger, require_signature))
+    code = serve_bundle(bundle, follow, host, port, workers, ledger, require_signature, chosen)
+    raise typer.Exit(code)
 
 
 @monitor_app.command("replay")

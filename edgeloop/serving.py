@@ -12,6 +12,7 @@ from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from monitor.metrics import DriftCollector
 from monitor.observer import DriftObserver
+from serve.config import ServerConfig
 from serve.run import ServerSettings, run_server
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ def serve_bundle(
     workers: int | None,
     ledger: Ledger | None,
     public_key: Path | None,
+    config: ServerConfig,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Verdicts go to the ledger, where there
     is one; with a public key only bundles that are signed for it are served. Raises RecipeError
@@ -135,6 +137,7 @@ def serve_bundle(
         make_collector=DriftCollector,
         workers=workers,
         public_key=public_key,
+        config=config,
     )
     try:
         return run_server(settings)

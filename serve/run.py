@@ -22,6 +22,7 @@ from edgeloop.ledger import Deployment, Ledger
 from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from serve.app import EdgeApp
+from serve.config import ServerConfig
 from serve.cores import default_workers
 from serve.follow import Follower, deployed_now
 from serve.listener import bind, listen, url
@@ -38,7 +39,8 @@ JOIN_SECONDS = 5.0
 class ServerSettings:
     """What to serve (a bundle folder, or what the ledger says is deployed for a model) and where.
 
-    `public_key`: serve only bundles that are signed with its other half.
+    `public_key`: serve only bundles that are signed with its other half. `config`: the operator's
+    serve.yaml.
 
     `on_ready` gets the server's URL once it answers. `make_collector` makes the monitor's
     Prometheus collector from a function that returns the observer of the moment.
@@ -54,10 +56,8 @@ class ServerSettings:
     make_collector: Callable[[Callable[[], Observer]], Collector] | None = None
     on_ready: Callable[[str], None] | None = None
     workers: int | None = None
-    queue_texts: int = 512
-    poll_seconds: float = 0.5
+    config: ServerConfig = ServerConfig()
     public_key: Path | None = None
-    drain_seconds: float = 0.5
 
     def __post_init__(self) -> None:
         """Raises RecipeError where the values do not make a server."""
@@ -67,10 +67,8 @@ class ServerSettings:
             raise RecipeError(f"following the model {self.follow!r} needs a ledger")
         if not 0 <= self.port <= 65535:
             raise RecipeError(f"port {self.port} is not between 0 and 65535 (0 picks a free one)")
-        for name in ("workers", "queue_texts"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RecipeError(f"{name} is {value}, at least 1 is needed")
+        if self.workers is not None and self.workers < 1:
+            raise RecipeError(f"workers is {self.workers}, at least 1 is needed")
 
 
 def run_server(settings: ServerSettings) -> int:
@@ -94,9 +92,10 @@ def run_server(settings: ServerSettings) -> int:
                 slot, settings.ledger, activator, metrics, served, settings.public_key
             )
         listen(listener)
-        app = EdgeApp(slot, metrics, settings.ledger, settings.queue_texts)
-        server = EdgeServer(app, listener, settings.drain_seconds, _on_started(settings, listener))
-        server.run_until_stopped(follower, settings.poll_seconds)
+        config = settings.config
+        app = EdgeApp(slot, metrics, settings.ledger, config.queue_texts)
+        server = EdgeServer(app, listener, config.drain_seconds, _on_started(settings, listener))
+        server.run_until_stopped(follower, config.poll_seconds)
         slot.current.close()
         slot.current.join(JOIN_SECONDS)
     logger.info("event=stopped model=%s", metrics.model)
@@ -129,7 +128,7 @@ def _activator(settings: ServerSettings, metrics: ServeMetrics) -> Activator:
     workers = settings.workers or default_workers()
     logger.info("event=starting model=%s workers=%d", metrics.model, workers)
     return Activator(
-        settings.make_observer, settings.on_verdict, metrics, workers, settings.queue_texts
+        settings.make_observer, settings.on_verdict, metrics, workers, settings.config.queue_texts
     )
 
 

@@ -26,6 +26,7 @@ from edgeloop.ledger import open_ledger, utc_now
 from edgeloop.observer import Observation, Observer, ObserverStatus
 from edgeloop.records import Verdict
 from edgeloop.tasks import TASKS
+from serve.config import ServerConfig
 from serve.run import ServerSettings, run_server
 
 ROOT = Path(__file__).parents[1]
@@ -137,9 +138,11 @@ def main(
     home: str | None = None,
     port: int = 0,
     public_key: str | None = None,
-    **options: Any,
+    workers: int | None = None,
+    **config: Any,
 ) -> int:
-    """Serve with a WordObserver; verdicts go to the ledger where there is one."""
+    """Serve with a WordObserver; verdicts go to the ledger where there is one. `config`: the keys of
+    serve.yaml."""
     log.configure()
     ledger = None if home is None else open_ledger(Path(home))
     settings = ServerSettings(
@@ -152,9 +155,9 @@ def main(
         on_verdict=(lambda _: None) if ledger is None else ledger.add_verdict,
         make_collector=SeenCollector,
         on_ready=lambda url: print(url, flush=True),
-        poll_seconds=0.05,
+        workers=workers,
+        config=ServerConfig.model_validate_json(json.dumps({"poll_seconds": 0.05, **config})),
         public_key=None if public_key is None else Path(public_key),
-        **options,
     )
     try:
         code = run_server(settings)

@@ -246,7 +246,7 @@ BAD_DATA = [
     (
         "{files: {train: [a], validation: [b]}}",
         "data.files.test",
-        "is missing; the recipe must set it",
+        "is missing; it must be set",
     ),
     (
         "{files: {train: [a], validation: [b], test: [c], tets: [d]}}",
