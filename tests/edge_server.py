@@ -141,8 +141,8 @@ def main(
     workers: int | None = None,
     **config: Any,
 ) -> int:
-    """Serve with a WordObserver; verdicts go to the ledger where there is one. `config`: the keys of
-    serve.yaml."""
+    """Serve with a WordObserver; verdicts go to the ledger where there is one. `config`: the keys
+    of serve.yaml."""
     log.configure()
     ledger = None if home is None else open_ledger(Path(home))
     settings = ServerSettings(
