@@ -281,7 +281,9 @@ def serve(
 
     chosen = load_config(config)
     ledger = _existing_ledger() if follow is not None else None
-    code = serve_bundle(bundle, follow, host, port, workers, ledger, require_signature, chosen)
+    code = serve_bundle(
+        bundle, follow, host, port, workers, ledger, require_signature, chosen, config
+    )
     raise typer.Exit(code)
 
 

@@ -18,10 +18,10 @@ from starlette.types import Receive, Scope, Send
 from edgeloop.errors import LedgerError
 from edgeloop.ledger import LabelledRow, Ledger
 from serve.feedback import parse_feedback
-from serve.metrics import OTHER, ROUTE_CODES, ServeMetrics
+from serve.metrics import OTHER, ROUTE_CODES, VARIANT, ServeMetrics
 from serve.predict import DIALECTS, Predict
 from serve.refused import Refused
-from serve.slot import Slot
+from serve.slot import VARIANT_KEY, Slot
 from serve.tei import MAX_BATCH_TEXTS
 from serve.wire import (
     CLIENT_CLOSED,
@@ -65,6 +65,10 @@ class EdgeApp:
         )
         self._others.router.redirect_slashes = False
 
+    def set_queue_texts(self, queue_texts: int) -> None:
+        """How many texts may wait from now on."""
+        self._predict.set_queue_texts(queue_texts)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = scope["path"] if scope["path"] in ROUTE_CODES else OTHER
         exchange = Exchange(scope, send, self.draining)
@@ -73,7 +77,8 @@ class EdgeApp:
             await self._dispatch(route, scope, receive, exchange)
         finally:
             self._metrics.inflight.dec()
-            self._metrics.answered(route, exchange.status, exchange.seconds())
+            variant = scope.get(VARIANT_KEY, VARIANT)
+            self._metrics.answered(route, exchange.status, exchange.seconds(), variant)
 
     async def _dispatch(
         self, route: str, scope: Scope, receive: Receive, exchange: Exchange

@@ -4,22 +4,38 @@ What travels with the model (limits of tokens and time) is in its bundle instead
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field, PositiveInt, ValidationError
 
 from edgeloop.document import explain, read_document
 from edgeloop.errors import RecipeError
 from edgeloop.section import Section
+from serve.lifecycle_config import Admin, Canary, Shadow
+
+S = TypeVar("S", bound=Section)
 
 
 class ServerConfig(Section):
-    """The whole document. `queue_texts`: texts that may wait for a thread; `poll_seconds`: between
-    two looks at the ledger or the watched folder; `drain_seconds`: how long a server that was told
-    to stop still takes requests, so that whoever sends them sees that it is not ready."""
+    """The whole document; docs/serve.md has a row for every key. `queue_texts`: texts that may wait
+    for a thread; `poll_seconds`: between two looks at the ledger or the watched folder;
+    `drain_seconds`: how long a server that was told to stop still takes requests, so that whoever
+    sends them sees that it is not ready.
+
+    `keep_previous`: keep the bundle that served before loaded for a rollback; `watch`: a folder
+    whose newest bundle is served; `state`: where drift state and the served bundle are remembered,
+    every `state_seconds`; `admin`, `canary`, `shadow`: serve.lifecycle_config."""
 
     queue_texts: PositiveInt = 512
     poll_seconds: float = Field(0.5, gt=0.0, le=3600.0)
     drain_seconds: float = Field(0.5, ge=0.0, le=600.0)
+    keep_previous: bool = True
+    watch: Path | None = None
+    state: Path | None = None
+    state_seconds: float = Field(10.0, gt=0.0, le=3600.0)
+    admin: Admin | None = None
+    canary: Canary | None = None
+    shadow: Shadow | None = None
 
 
 def load_config(path: Path | None) -> ServerConfig:
@@ -32,6 +48,19 @@ def load_config(path: Path | None) -> ServerConfig:
         return ServerConfig()
     document = read_document(path, "server configuration", "docs/serve.md describes one")
     try:
-        return ServerConfig.model_validate_json(json.dumps(document))
+        config = ServerConfig.model_validate_json(json.dumps(document))
     except ValidationError as problem:
         raise RecipeError("\n".join(explain(path, problem, ServerConfig))) from None
+    return _rooted(config, path.absolute().parent)
+
+
+def _rooted(section: S, folder: Path) -> S:
+    """The section with every relative path in it taken from the folder."""
+    changes: dict[str, Path | Section] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Path):
+            changes[name] = folder / value
+        elif isinstance(value, Section):
+            changes[name] = _rooted(value, folder)
+    return section.model_copy(update=changes)

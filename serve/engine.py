@@ -136,6 +136,10 @@ class Engine(Protocol):
         """False once a thread has died."""
         ...
 
+    def set_queue_texts(self, queue_texts: int) -> None:
+        """How many texts may wait from now on."""
+        ...
+
     def close(self) -> None:
         """Stop after the last queued job; returns at once."""
         ...
@@ -188,6 +192,11 @@ class ThreadEngine:
     def healthy(self) -> bool:
         """False once a thread has died."""
         return not self._dead
+
+    def set_queue_texts(self, queue_texts: int) -> None:
+        """How many texts may wait from now on."""
+        with self._changed:
+            self._limit = queue_texts
 
     def close(self) -> None:
         """Stop after the last queued job; returns at once."""

@@ -61,18 +61,29 @@ class Predict:
     def __init__(self, slot: Slot, metrics: ServeMetrics, queue_texts: int) -> None:
         self._slot = slot
         self._metrics = metrics
+        self.set_queue_texts(queue_texts)
+
+    def set_queue_texts(self, queue_texts: int) -> None:
+        """A request larger than the queue could never be answered."""
         self._max_batch_texts = min(MAX_BATCH_TEXTS, queue_texts)
 
     async def __call__(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Refused, wire.ClientGone."""
         body = await read_body(scope, receive)
         timeout_seconds = client_timeout(header(scope, b"x-request-timeout-ms"))
-        with self._slot.current as active:  # admitted: no await between this and submit()
+        with self._slot.admit(scope, body) as active:
+            # Admitted: no await between this and submit().
             request = dialect.parse(body, active.bundle.manifest, self._max_batch_texts)
             job = Job(request.texts, request.truncate, _deadline(active, timeout_seconds))
-            answers = await _answer(active, job)
+            try:
+                answers = await _answer(active, job)
+            except Refused as problem:
+                if problem.reason != "deadline" or math.isinf(timeout_seconds):
+                    self._slot.failed(active, job, problem.reason)
+                raise
+            self._slot.answered(active, job, answers)
             reply = dialect.encode(answers, active.bundle, request)
-            self._metrics.scored(answers, active.class_names)
+            self._metrics.scored(answers, active.class_names, active.variant)
             for answer in answers:
                 active.feed.put(_observation(answer))
         await send_json(send, 200, reply, _headers(active.bundle, answers))

@@ -26,7 +26,7 @@ from edgeloop.ledger import open_ledger, utc_now
 from edgeloop.observer import Observation, Observer, ObserverStatus
 from edgeloop.records import Verdict
 from edgeloop.tasks import TASKS
-from serve.config import ServerConfig
+from serve.config import ServerConfig, load_config
 from serve.run import ServerSettings, run_server
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +71,12 @@ class WordObserver:
             True, self._seen, 0, 0.0, 2.0, 100, 100.0, self._alarms, self._alarms > 0
         )
 
+    def state(self) -> bytes:
+        return f"{self._seen} {self._alarms}".encode()
+
+    def restore(self, state: bytes) -> None:
+        self._seen, self._alarms = map(int, state.split())
+
 
 class SeenCollector(Collector):
     """What the monitor's own collector does: reads the observer of the moment."""
@@ -89,6 +95,7 @@ class Server:
 
     url: str
     process: subprocess.Popen[str]
+    admin: str = ""
     modules: list[str] = field(default_factory=list)
     log: str = ""
 
@@ -125,11 +132,18 @@ def serving(**options: Any) -> Iterator[Server]:
     url = process.stdout.readline().strip()
     try:
         assert url.startswith("http://"), process.communicate(timeout=10)
-        yield Server(url, process)
+        admin = process.stdout.readline().strip() if _has_admin(options) else ""
+        yield Server(url, process, admin)
     finally:
         if process.poll() is None:
             process.kill()
             process.communicate(timeout=10)
+
+
+def _has_admin(options: dict[str, Any]) -> bool:
+    if "config_file" not in options:
+        return options.get("admin") is not None
+    return "admin:" in Path(options["config_file"]).read_text()
 
 
 def main(
@@ -139,10 +153,11 @@ def main(
     port: int = 0,
     public_key: str | None = None,
     workers: int | None = None,
+    config_file: str | None = None,
     **config: Any,
 ) -> int:
     """Serve with a WordObserver; verdicts go to the ledger where there is one. `config`: the keys
-    of serve.yaml."""
+    of serve.yaml, or `config_file`: where it is."""
     log.configure()
     ledger = None if home is None else open_ledger(Path(home))
     settings = ServerSettings(
@@ -156,7 +171,9 @@ def main(
         make_collector=SeenCollector,
         on_ready=lambda url: print(url, flush=True),
         workers=workers,
-        config=ServerConfig.model_validate_json(json.dumps({"poll_seconds": 0.05, **config})),
+        config=_config(config_file, config),
+        config_path=None if config_file is None else Path(config_file),
+        on_admin_ready=lambda url: print(url, flush=True),
         public_key=None if public_key is None else Path(public_key),
     )
     try:
@@ -166,6 +183,12 @@ def main(
         return 1
     print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
     return code
+
+
+def _config(path: str | None, keys: dict[str, Any]) -> ServerConfig:
+    if path is not None:
+        return load_config(Path(path))
+    return ServerConfig.model_validate_json(json.dumps({"poll_seconds": 0.05, **keys}))
 
 
 if __name__ == "__main__":
