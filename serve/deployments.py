@@ -72,9 +72,9 @@ class Deployments:
                 self.metrics.swapped(problem.reason)
                 self.note("swap", source, problem.reason, path, str(problem))
                 logger.error(
-                    "event=swap_refused source=%s reason=%s problem=%s",
-                    source,
+                    "event=swap_refused reason=%s source=%s problem=%s",
                     problem.reason,
+                    source,
                     problem,
                 )
                 raise

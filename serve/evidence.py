@@ -11,10 +11,15 @@ Three questions, each a mean of "badness" x in [low, 1] that may be at most `bou
 are nonnegative supermartingales where the other side is true, so that K ever reaches 1 / alpha
 with probability alpha at most (Ville). The average over the bets, and over questions, is one too.
 
+A bundle that was fine for days must still be found when it gets worse, so "worse" averages over
+when to begin to bet as well: half the stake at the first answer, the rest as 1 / (t (t + 1)).
+"Fine" is bet on from the first answer alone: whoever was worse in between has to make up for it.
+
 Sources: Ville, "Étude critique de la notion de collectif" (1939); Waudby-Smith and Ramdas,
 "Estimating means of bounded random variables by betting", JRSS-B 86 (2024), for the bets.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,21 +72,33 @@ class Standing:
 
 
 def start(leading: Sequence[int] = ()) -> Floats:
-    """Log wealth before the first answer: (..., sides, questions, members)."""
-    return np.zeros((*leading, len(SIDES), len(QUESTIONS), len(FRACTIONS)))
+    """Log of the wealth that is at stake before the first answer: (..., sides, questions,
+    members)."""
+    log_wealth = np.zeros((*leading, len(SIDES), len(QUESTIONS), len(FRACTIONS)))
+    log_wealth[..., 0, :, :] = -np.inf
+    return log_wealth
 
 
-def advance(log_wealth: Floats, badness: Floats, bounds: Bounds, bets: Floats) -> None:
-    """One compared answer, in place: badness (..., questions), NaN where it says nothing."""
+def advance(log_wealth: Floats, at: int, badness: Floats, bounds: Bounds, bets: Floats) -> None:
+    """Compared answer number `at`, from 1, in place: badness (..., questions), NaN where it says
+    nothing."""
     excess = np.where(np.isnan(badness), 0.0, badness - bounds.bound)
     payoff = np.stack([excess, -excess], axis=-2)[..., None]
+    log_stake = math.log(_unspent(at - 1) - _unspent(at))
+    log_wealth[..., 0, :, :] = np.logaddexp(log_wealth[..., 0, :, :], log_stake)
     log_wealth += np.log1p(bets * payoff)
 
 
-def evidence(log_wealth: Floats) -> Floats:
-    """The average over the bets: (..., sides, questions), 1 before the first answer."""
+def evidence(log_wealth: Floats, at: int) -> Floats:
+    """The average over the bets after `at` answers: (..., sides, questions), 1 before the first."""
     means: Floats = np.exp(np.minimum(log_wealth, LOG_CAP)).mean(axis=-1)
+    means[..., 0, :] += _unspent(at)
     return means
+
+
+def _unspent(at: int) -> float:
+    """The stake on "worse" that begins to bet after answer `at` only."""
+    return 1.0 if at == 0 else 0.5 / (at + 1)
 
 
 def totals(found: Floats, bounds: Bounds) -> Floats:

@@ -38,11 +38,11 @@ class Judge:
             badness[1] = self._slower(stable.inference_seconds, trial.inference_seconds)
             if self._rules.agreement is not None:
                 badness[2] = float(not alike(stable, trial))
-        advance(self._log_wealth, badness, self._bounds, self._bets)
+        advance(self._log_wealth, self.compared, badness, self._bounds, self._bets)
 
     def standing(self) -> Standing:
         """The evidence of the moment."""
-        found = evidence(self._log_wealth)
+        found = evidence(self._log_wealth, self.compared)
         worse, fine = totals(found, self._bounds).tolist()
         by_question = {
             side: dict(zip(QUESTIONS, values, strict=True))

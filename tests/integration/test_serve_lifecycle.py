@@ -183,11 +183,6 @@ def test_a_rollback_stands_until_the_folder_changes(
         wait_for_digest(server, third)
 
 
-def test_a_watched_folder_and_the_ledger_cannot_both_decide(tmp_path: Path) -> None:
-    log = refused_start(follow="tiny", home=tmp_path / "home", watch=str(tmp_path))
-    assert "RecipeError: `watch` in serve.yaml and --follow" in log
-
-
 # State
 
 
@@ -249,17 +244,7 @@ def test_the_swapped_bundle_is_served_again_after_a_kill(
         assert served_digest(server) == first.digest
 
 
-def test_a_rollback_is_remembered_too(tmp_path: Path, first: Bundle, second: Bundle) -> None:
-    options: dict[str, Any] = {"admin": ADMIN, "state": str(tmp_path / "state")}
-    with serving(bundle=first.path, **options) as server:
-        swap(server, second)
-        post(server, "/admin/rollback")
-        kill(server)
-    with serving(bundle=first.path, **options) as server:
-        assert served_digest(server) == first.digest
-
-
-@pytest.mark.parametrize("how", ["gone", "flipped", "golden"])
+@pytest.mark.parametrize("how", ["gone", "golden"])
 def test_a_remembered_bundle_that_cannot_serve_gives_way(
     tmp_path: Path, first: Bundle, second: Bundle, how: str
 ) -> None:
@@ -269,8 +254,6 @@ def test_a_remembered_bundle_that_cannot_serve_gives_way(
         kill(server)
     if how == "gone":
         shutil.rmtree(second.path)
-    elif how == "flipped":
-        flip_byte(second.file(MODEL))
     else:
         break_golden(second)
     with serving(bundle=first.path, **options) as server:

@@ -10,7 +10,7 @@ import pytest
 
 from edgeloop.bundle import Bundle
 from tests import tiny
-from tests.altered import make_nan, rewrite_manifest
+from tests.altered import break_golden, make_nan, rewrite_manifest
 from tests.edge_server import Server, serving
 from tests.integration.test_serve_admin import ADMIN, post, rollbacks, shown, swap
 from tests.integration.test_serve_http import metric
@@ -35,8 +35,9 @@ def alike(tmp_path: Path) -> Bundle:
 @pytest.fixture
 def contrary(tmp_path: Path) -> Bundle:
     """Sound in itself, and of another opinion on every text."""
-    labels = ("repair", "billing", "delivery")
-    return tiny.make_bundle(tmp_path / "contrary", labels=labels)
+    bundle = break_golden(tiny.make_bundle(tmp_path / "contrary"))
+    first, *others = bundle.manifest.labels
+    return rewrite_manifest(bundle, labels=(*others, first))
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ def reached(badness: Floats, bounds: Bounds = BOUNDS) -> Floats:
     log_wealth, bets = start(badness.shape[1:2]), bounds.bets()
     first = np.full((badness.shape[1], 2), np.inf)
     for at, row in enumerate(badness, start=1):
-        advance(log_wealth, row, bounds, bets)
-        over = totals(evidence(log_wealth), bounds) >= 1.0 / ALPHA
+        advance(log_wealth, at, row, bounds, bets)
+        over = totals(evidence(log_wealth, at), bounds) >= 1.0 / ALPHA
         first[over & np.isinf(first)] = at
     return first
 
@@ -115,6 +115,14 @@ def test_a_good_bundle_passes_and_stays() -> None:
     assert np.isfinite(first[:, 0]).mean() <= ALPHA
 
 
+def test_a_bundle_that_gets_worse_after_a_long_good_time_is_still_found() -> None:
+    good = traffic(8, (0.0, 0.0), (0.05, 0.05), 0.02, answers=2000, trials=50)
+    bad = traffic(9, (0.3, 0.0), (0.05, 0.05), 0.02, answers=200, trials=50)
+    first = reached(np.concatenate([good, bad]))[:, 0]
+    assert (first > 2000).all()
+    assert np.quantile(first, 0.9) <= 2150
+
+
 def test_without_a_floor_agreement_decides_nothing() -> None:
     bounds = Bounds.of(error_margin=0.02, agreement=None)
     badness = traffic(7, (0.0, 0.0), (0.05, 0.05), 1.0, trials=200)
@@ -126,8 +134,10 @@ def test_without_a_floor_agreement_decides_nothing() -> None:
 
 def test_answers_that_say_nothing_move_nothing() -> None:
     log_wealth = start()
-    advance(log_wealth, np.full(len(QUESTIONS), np.nan), BOUNDS, BOUNDS.bets())
-    assert (evidence(log_wealth) == 1.0).all()
+    assert evidence(log_wealth, 0) == pytest.approx(np.ones((2, 3)))
+    for at in range(1, 10):
+        advance(log_wealth, at, np.full(len(QUESTIONS), np.nan), BOUNDS, BOUNDS.bets())
+        assert evidence(log_wealth, at) == pytest.approx(np.ones((2, 3)))
 
 
 @settings(deadline=None, max_examples=60)
@@ -146,9 +156,9 @@ def test_evidence_is_finite_and_never_negative(
 ) -> None:
     bounds = Bounds.of(margin, floor)
     log_wealth = start()
-    for row in rows:
-        advance(log_wealth, np.array(row, dtype=float), bounds, bounds.bets())
-    found = evidence(log_wealth)
+    for at, row in enumerate(rows, start=1):
+        advance(log_wealth, at, np.array(row, dtype=float), bounds, bounds.bets())
+    found = evidence(log_wealth, len(rows))
     assert np.isfinite(found).all()
     assert (found >= 0.0).all()
 
