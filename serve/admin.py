@@ -35,7 +35,7 @@ from serve.refused import Refused, invalid
 from serve.slot import ActivationError, Active
 from serve.trial import Trial
 from serve.trials import Trials
-from serve.wire import read_body
+from serve.wire import CLIENT_CLOSED, ClientGone, read_body
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ class AdminApp:
                 HTTPException: _http_error,
                 Refused: _refused,
                 ActivationError: _not_activated,
+                ClientGone: _client_gone,
                 Exception: _server_error,
             },
         )
@@ -261,6 +262,10 @@ def _answer_refused(problem: Refused) -> Response:
 async def _refused(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, Refused)
     return _answer_refused(problem)
+
+
+async def _client_gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED)
 
 
 async def _http_error(_: Request, problem: Exception) -> Response:

@@ -28,6 +28,7 @@ class Judge:
         self._log_wealth = start()
         self._stable_seconds: deque[float] = deque(maxlen=LATENCY_ROWS)
         self._p95_seconds: float | None = None
+        self._standing: Standing | None = None
 
     def take(self, stable: Scored | None, trial: Scored | None) -> None:
         """Both answers to one text; None where it was not answered."""
@@ -39,9 +40,15 @@ class Judge:
             if self._rules.agreement is not None:
                 badness[2] = float(not alike(stable, trial))
         advance(self._log_wealth, self.compared, badness, self._bounds, self._bets)
+        self._standing = None
 
     def standing(self) -> Standing:
         """The evidence of the moment."""
+        if self._standing is None:
+            self._standing = self._weigh()
+        return self._standing
+
+    def _weigh(self) -> Standing:
         found = evidence(self._log_wealth, self.compared)
         worse, fine = totals(found, self._bounds).tolist()
         by_question = {

@@ -87,7 +87,7 @@ class Lifecycle:
             self._state.close()
 
     async def _begin(self) -> None:
-        await self._remember()
+        await self.deployments.changed()
         try:
             await self.trials.configure(self.reloader.config, at_start=True)
             await asyncio.Event().wait()

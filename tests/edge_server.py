@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -95,7 +96,8 @@ class Server:
 
     url: str
     process: subprocess.Popen[str]
-    admin: str = ""
+    admin: str
+    log_file: IO[str]
     modules: list[str] = field(default_factory=list)
     log: str = ""
 
@@ -106,18 +108,20 @@ class Server:
 
     def wait(self) -> int:
         """Read what it says until it ends; its exit code."""
-        out, self.log = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate(timeout=60)
+        self.log = _read(self.log_file)
         self.modules = json.loads(out) if out.strip() else []
         return self.process.returncode
 
 
-def launch(**options: Any) -> subprocess.Popen[str]:
-    """Start the process; options are those of `main`."""
+def launch(log_file: IO[str] | int = subprocess.PIPE, **options: Any) -> subprocess.Popen[str]:
+    """Start the process; options are those of `main`. A pipe that nobody reads holds 64 KiB of log,
+    then the server waits: who lets it run for long gives a file."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.edge_server", json.dumps(options, default=str)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=log_file,
         text=True,
         env=environment,
         cwd=ROOT,
@@ -127,17 +131,23 @@ def launch(**options: Any) -> subprocess.Popen[str]:
 @contextmanager
 def serving(**options: Any) -> Iterator[Server]:
     """A server that answers; it is killed at the end if it still runs."""
-    process = launch(**options)
-    assert process.stdout is not None
-    url = process.stdout.readline().strip()
-    try:
-        assert url.startswith("http://"), process.communicate(timeout=10)
-        admin = process.stdout.readline().strip() if _has_admin(options) else ""
-        yield Server(url, process, admin)
-    finally:
-        if process.poll() is None:
-            process.kill()
+    with TemporaryFile("w+") as log_file:
+        process = launch(log_file, **options)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        try:
+            assert url.startswith("http://"), _read(log_file)
+            admin = process.stdout.readline().strip() if _has_admin(options) else ""
+            yield Server(url, process, admin, log_file)
+        finally:
+            if process.poll() is None:
+                process.kill()
             process.communicate(timeout=10)
+
+
+def _read(log_file: IO[str]) -> str:
+    log_file.seek(0)
+    return log_file.read()
 
 
 def _has_admin(options: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from edgeloop.bundle import Bundle
 from edgeloop.ledger import open_ledger
 from edgeloop.signing import sign_bundle
+from serve.deployments import HISTORY_LENGTH
 from tests import tiny
 from tests.altered import break_golden, make_slow, rewrite_manifest
 from tests.edge_server import Server, serving
@@ -96,6 +97,7 @@ def test_many_swaps_under_load_fail_no_request(
     assert swaps(server, "ok") == SWAPS
     history = shown(server)["history"]
     assert [line["digest"] for line in history[:2]] == [first.digest, second.digest]
+    assert len(history) == HISTORY_LENGTH
     assert server.stop() == 0
     assert load.failures == []
     assert {answer.status_code for answer in load.answers} == {200}
