@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from edgeloop.bundle import Bundle
 from edgeloop.ledger import utc_now
 from serve.metrics import ServeMetrics
 from serve.slot import ActivationError, Activator, Active, Slot
 from serve.trial import Trial
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +163,7 @@ class Deployments:
                 logger.exception("event=on_change_failed")
 
     def _prepare(self, check: Callable[[], Bundle], take_warm: bool) -> Active | None:
-        bundle = check()
+        bundle = _guarded(check)
         if bundle.digest == self._digest():
             return None
         warm = self.slot.previous if take_warm else None
@@ -169,14 +172,18 @@ class Deployments:
         return self._load(lambda: bundle)
 
     def _load(self, check: Callable[[], Bundle]) -> Active:
-        """Raises ActivationError, whatever goes wrong."""
-        try:
-            return self._activator.activate(check(), judge_latency=True)
-        except ActivationError:
-            raise
-        except Exception as problem:
-            logger.exception("event=load_failed")
-            raise ActivationError("load", f"the bundle cannot be loaded ({problem})") from problem
+        return _guarded(lambda: self._activator.activate(check(), judge_latency=True))
 
     def _digest(self) -> str:
         return self.slot.current.bundle.digest
+
+
+def _guarded(step: Callable[[], T]) -> T:
+    """Raises ActivationError, whatever goes wrong."""
+    try:
+        return step()
+    except ActivationError:
+        raise
+    except Exception as problem:
+        logger.exception("event=load_failed")
+        raise ActivationError("load", f"the bundle cannot be loaded ({problem})") from problem

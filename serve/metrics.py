@@ -272,8 +272,8 @@ class ServeMetrics:
     ) -> None:
         """Make a bundle its variant's in edgeloop_model_info, and start its classes at 0."""
         self.start_variant(variant)
-        self._isa_differs.labels(self.model, variant).set(isa_differs)
         self.hide_bundle(variant)
+        self._isa_differs.labels(self.model, variant).set(isa_differs)
         self._info[variant] = (self.model, variant, bundle.manifest.created_at, bundle.digest)
         self._model_info.labels(*self._info[variant]).set(1)
         for name in TASKS[bundle.manifest.task].class_names(bundle.manifest.labels):
@@ -284,6 +284,7 @@ class ServeMetrics:
         known = self._info.pop(variant, None)
         if known is not None:
             self._model_info.remove(*known)
+            self._isa_differs.labels(self.model, variant).set(0)
 
     def _class(self, variant: str, label: str) -> Counter:
         """The series of a class; labels beyond the first CLASS_LIMIT share one."""

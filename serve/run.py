@@ -7,6 +7,7 @@ drift monitor takes what is left. A second signal stops at once. A kill leaves n
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -96,6 +97,8 @@ def run_server(settings: ServerSettings) -> int:
     """
     # One text at a time is tokenized: the tokenizer's own thread pool would only cost.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Until the event loop takes it: a reload must not end a server that is about to start.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = settings.config
     with bind(settings.host, settings.port) as listener, _bind_admin(config.admin) as admin:
         served = _served(settings)
