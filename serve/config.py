@@ -18,15 +18,17 @@ S = TypeVar("S", bound=Section)
 
 class ServerConfig(Section):
     """The whole document; docs/serve.md has a row for every key. `queue_texts`: texts that may wait
-    for a thread; `poll_seconds`: between two looks at the ledger or the watched folder;
-    `drain_seconds`: how long a server that was told to stop still takes requests, so that whoever
-    sends them sees that it is not ready.
+    for a thread; `cache_texts`: newest answers that are kept, with their texts, in memory;
+    `poll_seconds`: between two looks at the ledger or the watched folder; `drain_seconds`: how long
+    a server that was told to stop still takes requests, so that whoever sends them sees that it is
+    not ready.
 
     `keep_previous`: keep the bundle that served before loaded for a rollback; `watch`: a folder
     whose newest bundle is served; `state`: where drift state and the served bundle are remembered,
     every `state_seconds`; `admin`, `canary`, `shadow`: serve.lifecycle_config."""
 
     queue_texts: PositiveInt = 512
+    cache_texts: int = Field(0, ge=0)
     poll_seconds: float = Field(0.5, gt=0.0, le=3600.0)
     drain_seconds: float = Field(0.5, ge=0.0, le=600.0)
     keep_previous: bool = True

@@ -5,8 +5,8 @@ from collections import deque
 import numpy as np
 
 from edgeloop.golden import LEAST_COSINE
-from serve.engine import Scored
 from serve.evidence import QUESTIONS, SIDES, Bounds, Standing, advance, evidence, start, totals
+from serve.jobs import Scored
 from serve.lifecycle_config import TrialSection
 
 # How many of the stable bundle's latest answers its p95 is taken from, and how often anew.
@@ -71,7 +71,10 @@ class Judge:
         return max(found, key=lambda question: found[question])
 
     def _slower(self, stable_seconds: float, trial_seconds: float) -> float:
-        """The badness of the latency, by the p95 of the texts before this one."""
+        """The badness of the latency, by the p95 of the texts before this one. An answer of the
+        cache took no time and says nothing."""
+        if min(stable_seconds, trial_seconds) <= 0.0:
+            return np.nan
         limit = self._p95_seconds
         self._stable_seconds.append(stable_seconds)
         rows = len(self._stable_seconds)

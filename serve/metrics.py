@@ -12,8 +12,8 @@ from edgeloop.bundle import Bundle
 from edgeloop.cascade import STAGES
 from edgeloop.naming import metric_name
 from edgeloop.tasks import TASKS
-from serve.engine import Scored
 from serve.evidence import QUESTIONS, SIDES, Standing
+from serve.jobs import Scored
 
 VARIANT = "stable"
 CANARY = "canary"

@@ -11,7 +11,8 @@ from edgeloop.errors import BundleError
 from edgeloop.golden import agrees
 from edgeloop.rows import TextInput
 from edgeloop.tasks import TASKS
-from serve.engine import Engine, Job, Scored
+from serve.engine import Engine
+from serve.jobs import Job, Scored
 
 GOLDEN_AGREEMENT_RATIO = 0.98
 GOLDEN_TIMEOUT_SECONDS = 60.0
@@ -96,7 +97,7 @@ def _p95(rows: tuple[GoldenRow, ...], engine: Engine, workers: int) -> float:
 
 def _ask(engine: Engine, texts: list[TextInput]) -> list[Scored]:
     deadline = time.monotonic() + GOLDEN_TIMEOUT_SECONDS
-    job = Job(texts, truncate=True, deadline=deadline)
+    job = Job(texts, truncate=True, deadline=deadline, may_cache=False)
     engine.submit(job)
     wait([job.future], timeout=GOLDEN_TIMEOUT_SECONDS)
     return job.future.result(timeout=0)

@@ -189,6 +189,7 @@ def _activator(
         metrics,
         workers,
         settings.config.queue_texts,
+        settings.config.cache_texts,
         state,
     )
 

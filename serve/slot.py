@@ -20,8 +20,9 @@ from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from edgeloop.signing import verify_apart
 from edgeloop.tasks import TASKS
-from serve.engine import Engine, Job, Scored, open_engine
+from serve.engine import Engine, open_engine
 from serve.feed import Feed
+from serve.jobs import Job, Scored
 from serve.metrics import CANARY, VARIANT, ServeMetrics
 from serve.replay import ActivationError as ActivationError
 from serve.replay import check_latency, replay_golden
@@ -181,6 +182,7 @@ class Activator:
     metrics: ServeMetrics
     workers: int
     queue_texts: int
+    cache_texts: int = 0
     state: StateFolder | None = None
 
     def activate(self, bundle: Bundle, judge_latency: bool = False) -> Active:
@@ -191,7 +193,7 @@ class Activator:
         """
         started = time.monotonic()
         try:
-            engine = open_engine(bundle, self.workers, self.queue_texts)
+            engine = open_engine(bundle, self.workers, self.queue_texts, self.cache_texts)
         except Exception as problem:
             raise ActivationError("load", f"{bundle.path}: {problem}") from problem
         try:

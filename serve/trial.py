@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeloop.rows import TextInput
-from serve.engine import Engine, Job, QueueFull, Scored
+from serve.engine import Engine
+from serve.jobs import Job, QueueFull, Scored
 from serve.judge import FINE, Judge
 from serve.lifecycle_config import TrialSection
 from serve.metrics import CANARY, ServeMetrics
@@ -122,6 +123,7 @@ class Trial:
             [answered.text],
             answered.truncate,
             time.monotonic() + other.bundle.manifest.deadline_ms / 1000.0,
+            may_cache=False,
         )
         try:
             scored = await _score(other.engine, job)

@@ -139,6 +139,12 @@ def test_a_bundle_that_fails_a_step_leaves_the_old_one(
     assert httpx.post(f"{steady.url}/predict", json={"inputs": "a leak"}).status_code == 200
 
 
+def test_the_cache_hides_no_latency(tmp_path: Path, first: Bundle) -> None:
+    with serving(bundle=first.path, admin=ADMIN, cache_texts=1000) as server:
+        slow = too_slow(tiny.make_bundle(tmp_path / "slow", seed=2))
+        assert swap(server, slow).json()["step"] == "latency"
+
+
 def test_an_unsigned_bundle_is_refused_where_signatures_are_wanted(
     tmp_path: Path, first: Bundle, second: Bundle
 ) -> None:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from edgeloop.bundle import Bundle
 from serve.deployments import Deployments
-from serve.engine import Job, Scored
+from serve.jobs import Job, Scored
 from serve.lifecycle_config import Canary, Shadow
 from serve.metrics import ServeMetrics
 from serve.slot import ActivationError, Activator, Active, Slot, verify_bundle

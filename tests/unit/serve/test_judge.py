@@ -8,7 +8,7 @@ import pytest
 
 from edgeloop.runtime import RowOutput
 from edgeloop.tasks import Answer
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.judge import FINE, WORSE, Judge, alike
 from serve.lifecycle_config import TrialSection
 
@@ -96,6 +96,15 @@ def test_vectors_agree_by_their_direction() -> None:
     assert alike(vector(1.0, 0.0), vector(2.0, 0.01))
     assert not alike(vector(1.0, 0.0), vector(0.0, 1.0))
     assert not alike(vector(1.0, 0.0), vector(1.0, 0.0, 0.0))
+
+
+def test_answers_of_the_cache_say_nothing_of_the_latency() -> None:
+    judge = Judge(rules())
+    for _ in range(200):
+        judge.take(scored(seconds=0.0), scored(seconds=1.0))
+        judge.take(scored(), scored(seconds=0.0))
+    latency = [side["latency"] for side in judge.standing().questions.values()]
+    assert latency == pytest.approx([1.0, 1.0])
 
 
 def test_the_evidence_starts_at_one() -> None:
