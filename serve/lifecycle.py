@@ -13,6 +13,7 @@ from edgeloop.bundle import Bundle, manifest_digest
 from edgeloop.errors import BundleError
 from edgeloop.ledger import Deployment, Ledger
 from serve.admin import AdminApp, AdminRules
+from serve.bundle_watch import Watcher
 from serve.config import ServerConfig
 from serve.deployments import Deployments
 from serve.follow import Follower
@@ -21,7 +22,6 @@ from serve.reload import Reloader
 from serve.slot import ActivationError, Activator, Active, Slot, verify_bundle
 from serve.state import SCHEMA_VERSION, Served, StateFolder
 from serve.trials import Trials
-from serve.watch import Watcher
 
 logger = logging.getLogger(__name__)
 

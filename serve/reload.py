@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from edgeloop.errors import RecipeError
@@ -10,15 +11,16 @@ from serve.config import ServerConfig, load_config
 
 logger = logging.getLogger(__name__)
 
-Change = Callable[[ServerConfig], Awaitable[None] | None]
+Change = Callable[[ServerConfig], Awaitable[object] | None]
 
 
 class Reloader:
-    """Holds the configuration of the moment. `changes`: what to call for which key, in order; a
-    key that nobody has taken waits for the next start."""
+    """Holds the configuration of the moment. A key that nobody has added waits for the next start.
+    `always`: what to call at every reload, in a thread: other files may have changed."""
 
     def __init__(self, config: ServerConfig, path: Path | None) -> None:
         self.config = config
+        self.always: list[Callable[[], object]] = []
         self._path = path
         self._changes: list[tuple[frozenset[str], Change]] = []
         self._turn = asyncio.Lock()
@@ -29,10 +31,12 @@ class Reloader:
 
     async def reload(self) -> None:
         """Read and apply; a file with problems changes nothing, and all of them are logged."""
-        if self._path is None:
-            logger.warning("event=reload_ignored problem='started without --config'")
-            return
         async with self._turn:
+            for again in self.always:
+                await self._call(partial(_in_thread, again))
+            if self._path is None:
+                logger.warning("event=reload_ignored problem='started without --config'")
+                return
             try:
                 new = await asyncio.to_thread(load_config, self._path)
             except RecipeError as problem:
@@ -61,3 +65,7 @@ class Reloader:
                 await done
         except Exception:  # the others are told all the same
             logger.exception("event=reload_failed")
+
+
+async def _in_thread(step: Callable[[], object], _: ServerConfig) -> None:
+    await asyncio.to_thread(step)

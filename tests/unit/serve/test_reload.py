@@ -82,6 +82,23 @@ def test_a_change_that_fails_does_not_stop_the_others(
     assert "event=reload_failed" in caplog.text
 
 
+def test_other_files_are_read_again_at_every_reload(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, _ = reloader(path)
+    told: list[str] = []
+
+    def fail() -> None:
+        raise OSError("no keys")
+
+    made.always += [fail, lambda: told.append("keys")]
+    asyncio.run(made.reload())
+    path.write_text("broken")
+    asyncio.run(made.reload())
+    assert told == ["keys", "keys"]
+    assert "event=reload_failed" in caplog.text
+
+
 def test_without_a_file_there_is_nothing_to_read(caplog: pytest.LogCaptureFixture) -> None:
     made, seen = reloader(None)
     with caplog.at_level("WARNING"):
