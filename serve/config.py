@@ -10,16 +10,27 @@ from pydantic import Field, PositiveInt, ValidationError
 from edgeloop.document import explain, read_document
 from edgeloop.errors import RecipeError
 from edgeloop.section import Section
+from serve.capture.config import CaptureConfig
+from serve.keys import Keys
+from serve.tls import Tls
 
 
 class ServerConfig(Section):
     """The whole document. `queue_texts`: texts that may wait for a thread; `poll_seconds`: between
     two looks at the ledger or the watched folder; `drain_seconds`: how long a server that was told
-    to stop still takes requests, so that whoever sends them sees that it is not ready."""
+    to stop still takes requests, so that whoever sends them sees that it is not ready;
+    `request_timeout_seconds`: for a request to arrive whole, and for an answer to be taken;
+    `max_connections`: open at once; `access_log`: a line per request, without its text."""
 
     queue_texts: PositiveInt = 512
     poll_seconds: float = Field(0.5, gt=0.0, le=3600.0)
     drain_seconds: float = Field(0.5, ge=0.0, le=600.0)
+    request_timeout_seconds: float = Field(20.0, gt=0.0, le=3600.0)
+    max_connections: PositiveInt = 4096
+    access_log: bool = False
+    keys: Keys | None = None
+    tls: Tls | None = None
+    capture: CaptureConfig | None = None
 
 
 def load_config(path: Path | None) -> ServerConfig:
@@ -32,6 +43,7 @@ def load_config(path: Path | None) -> ServerConfig:
         return ServerConfig()
     document = read_document(path, "server configuration", "docs/serve.md describes one")
     try:
-        return ServerConfig.model_validate_json(json.dumps(document))
+        context = {"folder": path.parent}
+        return ServerConfig.model_validate_json(json.dumps(document), context=context)
     except ValidationError as problem:
         raise RecipeError("\n".join(explain(path, problem, ServerConfig))) from None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ import uvicorn
 from serve.app import EdgeApp
 from serve.follow import Follower
 from serve.listener import BACKLOG_CONNECTIONS, refuse_new
+from serve.protocol import Limits, accept
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ class EdgeServer(uvicorn.Server):
         listener: socket.socket,
         drain_seconds: float,
         on_started: Callable[[], None],
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -49,6 +53,8 @@ class EdgeServer(uvicorn.Server):
         self._listener = listener
         self._drain_seconds = drain_seconds
         self._on_started = on_started
+        self._limits = limits
+        self._tls = tls
 
     def run_until_stopped(self, follower: Follower | None, poll_seconds: float) -> None:
         """Serve, and follow the ledger meanwhile, until a signal has drained the server."""
@@ -87,7 +93,10 @@ class EdgeServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to accept, then say so."""
-        await super().startup(sockets)
+        self.servers = [
+            await accept(self.config, self.server_state, self._listener, self._limits, self._tls)
+        ]
+        self.started = True
         self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -104,5 +113,6 @@ class EdgeServer(uvicorn.Server):
     async def _linger(self) -> None:
         """Every answer says `connection: close`: who still asks is gone soon."""
         end = asyncio.get_running_loop().time() + LINGER_SECONDS
-        while self.server_state.connections and asyncio.get_running_loop().time() < end:
+        busy = (self.server_state.connections, self._limits.setting_up)
+        while any(busy) and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(ACCEPT_SECONDS)

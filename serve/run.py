@@ -28,6 +28,7 @@ from serve.follow import Follower, deployed_now
 from serve.listener import bind, listen, url
 from serve.metrics import ServeMetrics
 from serve.process import EdgeServer
+from serve.protection import protect, read_secrets
 from serve.slot import Activator, Slot, verify_bundle
 
 logger = logging.getLogger(__name__)
@@ -74,11 +75,13 @@ class ServerSettings:
 def run_server(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code is 0.
 
-    Raises RecipeError (the port), BundleError (the bundle may not serve), LedgerError (nothing is
-    deployed). Call it on the main thread: it takes the signals over.
+    Raises RecipeError (port, keys, certificates, capture's folder), BundleError (the bundle may
+    not serve), LedgerError (nothing is deployed). Call it on the main thread: it takes the signals over.
     """
     # One text at a time is tokenized: the tokenizer's own thread pool would only cost.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    config = settings.config
+    secrets = read_secrets(config)
     with bind(settings.host, settings.port) as listener:
         served = _served(settings)
         bundle = _first_bundle(settings, served)
@@ -91,13 +94,29 @@ def run_server(settings: ServerSettings) -> int:
             follower = Follower(
                 slot, settings.ledger, activator, metrics, served, settings.public_key
             )
+        protection = protect(config, secrets, metrics)
         listen(listener)
-        config = settings.config
-        app = EdgeApp(slot, metrics, settings.ledger, config.queue_texts)
-        server = EdgeServer(app, listener, config.drain_seconds, _on_started(settings, listener))
+        app = EdgeApp(
+            slot,
+            metrics,
+            settings.ledger,
+            config.queue_texts,
+            protection.guard,
+            protection.capture,
+            config.access_log,
+        )
+        server = EdgeServer(
+            app,
+            listener,
+            config.drain_seconds,
+            _on_started(settings, listener),
+            protection.limits,
+            None if protection.tls is None else protection.tls.context,
+        )
         server.run_until_stopped(follower, config.poll_seconds)
         slot.current.close()
         slot.current.join(JOIN_SECONDS)
+        protection.close()
     logger.info("event=stopped model=%s", metrics.model)
     return 0
 
@@ -139,10 +158,12 @@ def _add_collector(settings: ServerSettings, slot: Slot, metrics: ServeMetrics) 
 
 
 def _on_started(settings: ServerSettings, listener: socket.socket) -> Callable[[], None]:
+    address = url(listener, "http" if settings.config.tls is None else "https")
+
     def started() -> None:
-        logger.info("event=serving url=%s", url(listener))
+        logger.info("event=serving url=%s", address)
         if settings.on_ready is not None:
-            settings.on_ready(url(listener))
+            settings.on_ready(address)
 
     return started
 

@@ -124,7 +124,7 @@ def serving(**options: Any) -> Iterator[Server]:
     assert process.stdout is not None
     url = process.stdout.readline().strip()
     try:
-        assert url.startswith("http://"), process.communicate(timeout=10)
+        assert url.startswith("http"), process.communicate(timeout=10)
         yield Server(url, process)
     finally:
         if process.poll() is None:
