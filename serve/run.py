@@ -76,7 +76,8 @@ def run_server(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code is 0.
 
     Raises RecipeError (port, keys, certificates, capture's folder), BundleError (the bundle may
-    not serve), LedgerError (nothing is deployed). Call it on the main thread: it takes the signals over.
+    not serve), LedgerError (nothing is deployed). Call it on the main thread: it takes the
+    signals over.
     """
     # One text at a time is tokenized: the tokenizer's own thread pool would only cost.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
