@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
+# Requests that have arrived whole before the one that is being answered; uvicorn reads on.
+MAX_PIPELINED = 128
 # More than the largest body that is read to its end (wire.DRAIN_BYTES): chunks have their own size.
 MAX_REQUEST_BYTES = 2 * DRAIN_BYTES
 # At the limit of connections, one that has been idle for so long makes room for a new one.
@@ -34,8 +36,8 @@ WARNING_SECONDS = 1.0
 SHUTDOWN_SECONDS = 2.0
 
 
-class HeadTooLarge(Exception):
-    """The request has more headers than MAX_HEADERS."""
+class TooMany(Exception):
+    """The request has more than MAX_HEADERS, or comes with more than MAX_PIPELINED before it."""
 
 
 @dataclass(eq=False)
@@ -170,8 +172,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The end of the head. What it raises, uvicorn answers with 400 and a close."""
-        if len(self.headers) > MAX_HEADERS:
-            raise HeadTooLarge
+        if len(self.headers) > MAX_HEADERS or len(self.pipeline) >= MAX_PIPELINED:
+            raise TooMany
         super().on_headers_complete()
         self._in_head = False
 
