@@ -3,6 +3,7 @@ ordinary request afterwards, in the memory it had."""
 
 import gzip
 import json
+import re
 import resource
 import socket
 import struct
@@ -84,7 +85,7 @@ def exchange(server: Server, *pieces: bytes, pause_seconds: float = 0.0) -> byte
 
 def codes(answer: bytes) -> list[int]:
     """The status codes of an answer's status lines."""
-    return [int(line.split()[1]) for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
 
 
 def closing(head: bytes, body: bytes = b"") -> bytes:
@@ -135,12 +136,13 @@ def test_who_does_not_read_is_cut_off(server: Server) -> None:
     before = rejected(server, "slow_reader")
     with connect(server) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        asks = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 50
+        asks = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 10
         client.settimeout(ARRIVAL_SECONDS)
         sent = 0
         while rejected(server, "slow_reader") == before:
             try:
                 sent += client.send(asks)
+                time.sleep(ARRIVAL_SECONDS / 5)
             except (TimeoutError, ConnectionError):
                 continue
         assert sent > 0
@@ -250,8 +252,7 @@ MALFORMED = {
     "bare line feed": CHUNKED + b"5\nhello\n0\n\n",
     "no size": CHUNKED + b"\r\n\r\n",
     "two lengths": SIZED.replace(b"%s", b"5\r\ncontent-length: 6") + b"hello",
-    "length and chunks": CHUNKED.replace(b"host: x", b"host: x\r\ncontent-length: 5")
-    + b"0\r\n\r\n",
+    "length and chunks": CHUNKED.replace(b"x\r\n", b"x\r\ncontent-length: 5\r\n") + b"0\r\n\r\n",
     "chunks not last": CHUNKED.replace(b"chunked", b"chunked, identity") + b"0\r\n\r\n",
     "negative length": SIZED % b"-1" + b"hello",
     "signed length": SIZED % b"+5" + b"hello",
@@ -266,7 +267,7 @@ MALFORMED = {
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
     "nul": bytes(1000),
     "tunnel": b"CONNECT example.org:443 HTTP/1.1\r\nhost: x\r\n\r\n",
-    "no path": b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
+    "no path": b"OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
     "nul in the path": b"GET /hea\x00lth HTTP/1.1\r\nhost: x\r\n\r\n",
     "space in the path": b"GET /a b HTTP/1.1\r\nhost: x\r\n\r\n",
 }
@@ -298,16 +299,17 @@ UPGRADES = [
 
 @pytest.mark.parametrize("headers", UPGRADES, ids=["websocket", "http2"])
 def test_no_other_protocol_is_spoken(server: Server, headers: bytes) -> None:
-    said = exchange(server, b"GET /health HTTP/1.1\r\nhost: x\r\n" + headers + b"\r\n\r\n")
-    assert 101 not in codes(said)
+    with connect(server) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n" + headers + b"\r\n\r\n")
+        assert codes(client.recv(1000)) == [200]
 
 
 # -- floods ------------------------------------------------------------------------------------
 
 
-def endless(piece: bytes, most_bytes: int = 400_000_000) -> Iterable[bytes]:
-    block = piece * (65536 // len(piece) + 1)
-    for _ in range(most_bytes // len(block)):
+def endless(piece: bytes) -> Iterable[bytes]:
+    block, end = piece * (65536 // len(piece) + 1), time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
         yield block
 
 
@@ -362,10 +364,10 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
         b"GET /%s HTTP/1.1\r\nhost: x\r\nx-request-id: %d\r\n\r\n" % (path, i)
         for i, path in enumerate([b"health", b"none"] * 25)
     )
-    said = exchange(server, asks)
-    assert codes(said) == [200, 404] * 25
+    said = exchange(server, asks + closing(b"GET /health HTTP/1.1\r\n\r\n"))
+    assert codes(said) == [*[200, 404] * 25, 200]
     ids = [line.split(b": ")[1] for line in said.split(b"\r\n") if line.startswith(b"x-request-id")]
-    assert ids == [b"%d" % i for i in range(50)]
+    assert ids[:50] == [b"%d" % i for i in range(50)]
 
 
 def test_a_flood_of_pipelined_requests_is_bounded(server: Server) -> None:
@@ -486,10 +488,5 @@ def test_connections_that_are_reset_leave_nothing(server: Server) -> None:
 
 
 def test_a_body_that_was_promised_and_does_not_come_is_not_waited_for(server: Server) -> None:
-    head = SIZED % b"20"
-    assert codes(
-        exchange(server, head.replace(b"host: x", b"host: x\r\nexpect: 100-continue"))
-    ) == [
-        100,
-        408,
-    ]
+    head = (SIZED % b"20").replace(b"host: x", b"host: x\r\nexpect: 100-continue")
+    assert codes(exchange(server, head)) == [100, 408]
