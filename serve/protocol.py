@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from serve.metrics import ServeMetrics
@@ -86,6 +86,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._receiving = False
         self._begun = False
         self._arrived_bytes = 0
+        self._answering: RequestResponseCycle | None = None
         self._arrival: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
         limits.setting_up.add(self)
@@ -109,7 +110,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._taking is not None:
             self._taking.cancel()
+        self._end_answer()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _end_answer(self) -> None:
+        """Tell the request that is being answered that its client is gone: uvicorn tells the one
+        that arrived last, which may wait behind it."""
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     def _make_room(self) -> bool:
         """Close the connection that has been idle the longest, where it has been so for a while."""
@@ -223,9 +236,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 f"content-length: {len(message)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + message.encode())
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # whatever it would still send
-            self.cycle.message_event.set()
+        self._end_answer()
         self.transport.close()
 
     def _may_answer(self, status: int) -> bool:
