@@ -33,7 +33,9 @@ def encode_row(row: CaptureRow) -> bytes:
 
 
 def decode_row(line: bytes) -> CaptureRow | None:
-    """None for what is no row: a line that a crash has cut off."""
+    """None for what is no row: a line that a crash has cut off, be it of its end alone."""
+    if not line.endswith(b"\n"):
+        return None
     try:
         return _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):

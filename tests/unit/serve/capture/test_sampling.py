@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.capture.sampling import Sampler
+from serve.capture.sampling import Rule, Sampler
 
 SHARES = st.floats(0.0, 1.0)
 # Of a test that a right sampler fails once in 15,000 times, at a fixed seed never.
@@ -36,7 +36,8 @@ def test_a_text_is_kept_as_often_as_its_row_says(
 def test_the_rules_are_told_apart() -> None:
     draws, trials = sampler(0.3, 0.5, 0.4), 40_000
     said = Counter(draw.rule for _ in range(trials) if (draw := draws.draw(0.1)) is not None)
-    for rule, probability in {"uniform": 0.18, "low_confidence": 0.28, "both": 0.12}.items():
+    expected: dict[Rule, float] = {"uniform": 0.18, "low_confidence": 0.28, "both": 0.12}
+    for rule, probability in expected.items():
         spread = math.sqrt(probability * (1.0 - probability) / trials)
         assert abs(said[rule] / trials - probability) < SIGMAS * spread
 

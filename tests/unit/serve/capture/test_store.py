@@ -83,6 +83,7 @@ def test_a_row_is_one_line_and_comes_back(written: CaptureRow) -> None:
     assert line.count(b"\n") == 1
     assert decode_row(line) == written
     assert decode_row(line[: len(line) // 2]) is None
+    assert decode_row(line[:-1]) is None
 
 
 def test_only_its_owner_reads_it(tmp_path: Path, clock: Clock) -> None:
