@@ -17,7 +17,8 @@ from edgeloop.observer import Observation
 from edgeloop.records import Manifest
 from edgeloop.rows import whole_text
 from serve.capture.writer import Capture
-from serve.engine import Engine, Expired, Job, QueueFull, Scored, TooLong, Unhealthy
+from serve.engine import Engine
+from serve.jobs import Expired, Job, QueueFull, Scored, TooLong, Unhealthy
 from serve.metrics import ServeMetrics
 from serve.refused import Refused, retry_after
 from serve.slot import Active, Slot
@@ -147,6 +148,8 @@ async def _answer(active: Active, job: Job) -> list[Scored]:
 
 async def _submit(engine: Engine, job: Job) -> list[Scored]:
     engine.submit(job)
+    if job.future.done():
+        return job.future.result()
     left_seconds = job.deadline - time.monotonic()
     timer = asyncio.get_running_loop().call_later(left_seconds, engine.expire, job)
     try:

@@ -18,7 +18,7 @@ from edgeloop.records import Manifest
 from edgeloop.rows import TextInput, first_text
 from edgeloop.tasks import sigmoid
 from serve.body import decode
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.refused import Refused, invalid
 
 MAX_BATCH_TEXTS = 32

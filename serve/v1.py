@@ -17,7 +17,7 @@ import msgspec
 from edgeloop.bundle import Bundle
 from edgeloop.records import Manifest
 from edgeloop.rows import first_text
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.tei import MAX_BATCH_TEXTS, PredictRequest, parse_embed, parse_predict
 
 

@@ -17,7 +17,7 @@ from serve.capture.ring import Ring
 from serve.capture.row import CaptureRow, encode_row
 from serve.capture.sampling import Draw, Sampler
 from serve.capture.store import Store
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.metrics import ServeMetrics
 
 logger = logging.getLogger(__name__)

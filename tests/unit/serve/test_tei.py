@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeloop.records import Manifest
 from edgeloop.runtime import RowOutput
-from serve.engine import Reader, Scored
+from serve.jobs import Reader, Scored
 from serve.refused import Refused
 from serve.tei import (
     MAX_BATCH_TEXTS,

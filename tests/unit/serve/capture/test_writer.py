@@ -19,7 +19,7 @@ from serve.capture.ring import MOST_ROWS
 from serve.capture.row import CaptureRow
 from serve.capture.store import all_rows, locked
 from serve.capture.writer import CUT_CHARACTERS, MOST_CHARACTERS, Capture
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.metrics import CAPTURE_DROPS, ServeMetrics
 
 SECRET = "jane@example.org"
