@@ -29,6 +29,7 @@ from edgeloop.document import explain
 from serve.admin_paths import check_origin, find_bundle
 from serve.body import decode
 from serve.deployments import Deployments
+from serve.keys import Guard
 from serve.lifecycle_config import Canary, Shadow, TrialSection
 from serve.metrics import CANARY, SHADOW
 from serve.refused import Refused, invalid
@@ -83,10 +84,13 @@ class AdminRules:
 class AdminApp:
     """The ASGI application of the admin listener."""
 
-    def __init__(self, deployments: Deployments, trials: Trials, rules: AdminRules) -> None:
+    def __init__(
+        self, deployments: Deployments, trials: Trials, rules: AdminRules, guard: Guard
+    ) -> None:
         self._deployments = deployments
         self._trials = trials
         self._rules = rules
+        self._guard = guard
         model = "/v2/repository/models/{model}"
         self._app = Starlette(
             routes=[
@@ -111,7 +115,9 @@ class AdminApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             check_origin(scope)
+            self._guard.check(scope, "admin")
         except Refused as problem:
+            self._deployments.metrics.rejected(problem.reason)
             await _answer_refused(problem)(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -256,7 +262,9 @@ async def _not_activated(_: Request, problem: Exception) -> Response:
 
 
 def _answer_refused(problem: Refused) -> Response:
-    return _error(problem.status, problem.error_type, str(problem), "request")
+    response = _error(problem.status, problem.error_type, str(problem), "request")
+    response.raw_headers.extend(problem.headers)
+    return response
 
 
 async def _refused(_: Request, problem: Exception) -> Response:

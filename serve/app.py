@@ -17,7 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from edgeloop.errors import LedgerError
 from edgeloop.ledger import LabelledRow, Ledger
+from serve.access_log import log_request
+from serve.capture.writer import Capture
 from serve.feedback import parse_feedback
+from serve.keys import KEY_NAME, Guard
 from serve.metrics import OTHER, ROUTE_CODES, VARIANT, ServeMetrics
 from serve.predict import DIALECTS, Predict
 from serve.refused import Refused
@@ -34,6 +37,8 @@ from serve.wire import (
 
 logger = logging.getLogger(__name__)
 
+# Everything is open where serve.yaml names no keys.
+OPEN = Guard(None)
 SERVER_ERROR = "an error in the server; its log says more"
 
 
@@ -41,13 +46,22 @@ class EdgeApp:
     """The ASGI application; turns what the routes raise into answers, and counts them."""
 
     def __init__(
-        self, slot: Slot, metrics: ServeMetrics, ledger: Ledger | None, queue_texts: int
+        self,
+        slot: Slot,
+        metrics: ServeMetrics,
+        ledger: Ledger | None,
+        queue_texts: int,
+        guard: Guard = OPEN,
+        capture: Capture | None = None,
+        access_log: bool = False,
     ) -> None:
         self.draining = False
         self._slot = slot
         self._metrics = metrics
         self._ledger = ledger
-        self._predict = Predict(slot, metrics, queue_texts)
+        self._guard = guard
+        self._access_log = access_log
+        self._predict = Predict(slot, metrics, queue_texts, capture)
         self._others = Starlette(
             routes=[
                 Route("/feedback", self._feedback, methods=["POST"]),
@@ -79,11 +93,14 @@ class EdgeApp:
             self._metrics.inflight.dec()
             variant = scope.get(VARIANT_KEY, VARIANT)
             self._metrics.answered(route, exchange.status, exchange.seconds(), variant)
+            if self._access_log:
+                log_request(exchange, scope["method"], route, scope.get(KEY_NAME))
 
     async def _dispatch(
         self, route: str, scope: Scope, receive: Receive, exchange: Exchange
     ) -> None:
         try:
+            scope[KEY_NAME] = self._guard.admit(scope)
             if route in DIALECTS and scope["method"] == "POST":
                 await self._predict(DIALECTS[route], scope, receive, exchange.send)
             elif route in DIALECTS:

@@ -17,6 +17,7 @@ from serve.bundle_watch import Watcher
 from serve.config import ServerConfig
 from serve.deployments import Deployments
 from serve.follow import Follower
+from serve.keys import Guard
 from serve.metrics import ServeMetrics
 from serve.reload import Reloader
 from serve.slot import ActivationError, Activator, Active, Slot, verify_bundle
@@ -63,11 +64,11 @@ class Lifecycle:
         """Let the ledger decide what answers."""
         self._follower = Follower(self.deployments, ledger, served, self._public_key)
 
-    def admin_app(self, config: ServerConfig) -> AdminApp:
+    def admin_app(self, config: ServerConfig, guard: Guard) -> AdminApp:
         """The routes of the admin listener."""
         bundles = None if config.admin is None else config.admin.bundles
         rules = AdminRules(bundles, self._check, follows=self._named is None)
-        return AdminApp(self.deployments, self.trials, rules)
+        return AdminApp(self.deployments, self.trials, rules, guard)
 
     def loops(self) -> list[Loop]:
         """What runs beside the server until it stops."""

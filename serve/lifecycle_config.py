@@ -1,10 +1,9 @@
 """serve.yaml: the sections about which bundle answers (admin listener, canary, shadow)."""
 
-from pathlib import Path
-
 from pydantic import Field, PositiveInt
 
 from edgeloop.section import Section
+from serve.operator_path import OperatorPath
 
 
 class Admin(Section):
@@ -12,7 +11,7 @@ class Admin(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(8081, ge=0, le=65535)
-    bundles: Path | None = None
+    bundles: OperatorPath | None = None
 
 
 class TrialSection(Section):
@@ -25,7 +24,7 @@ class TrialSection(Section):
     share of texts that both answer alike (null: it is not judged).
     """
 
-    bundle: Path
+    bundle: OperatorPath
     share: float = Field(gt=0.0, le=1.0)
     alpha: float = Field(0.05, gt=0.0, lt=1.0)
     error_margin: float = Field(0.02, gt=0.0, lt=1.0)

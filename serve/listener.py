@@ -66,10 +66,10 @@ def refuse_new(listener: socket.socket) -> None:
         logger.warning("event=no_socket_filter problem=%s", problem)
 
 
-def url(listener: socket.socket) -> str:
+def url(listener: socket.socket, scheme: str = "http") -> str:
     """http://127.0.0.1:8080"""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _no_port(

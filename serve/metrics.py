@@ -23,17 +23,32 @@ CLASS_LIMIT = 100
 # 0.5 ms to 10 s: a small classifier answers in about a millisecond.
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 ROUTE_CODES = {
-    "/predict": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
-    "/embed": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
-    "/v1/predict": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
-    "/feedback": (200, 400, 405, 413, 422, 499, 500, 503),
+    "/predict": (200, 400, 401, 403, 405, 413, 422, 424, 429, 499, 500, 503, 504),
+    "/embed": (200, 400, 401, 403, 405, 413, 422, 424, 429, 499, 500, 503, 504),
+    "/v1/predict": (200, 400, 401, 403, 405, 413, 422, 424, 429, 499, 500, 503, 504),
+    "/feedback": (200, 400, 401, 403, 405, 413, 422, 429, 499, 500, 503),
     "/health": (200, 405, 500, 503),
-    "/info": (200, 405, 500),
-    "/metrics": (200, 405, 500),
-    "/drift": (200, 405, 500),
-    OTHER: (404, 405, 500),
+    "/info": (200, 401, 403, 405, 429, 500),
+    "/metrics": (200, 401, 403, 405, 429, 500),
+    "/drift": (200, 401, 403, 405, 429, 500),
+    OTHER: (401, 403, 404, 405, 429, 500),
 }
-REJECTIONS = ("invalid", "body_too_large", "queue_full", "deadline", "engine", "ledger")
+REJECTIONS = (
+    "invalid",
+    "body_too_large",
+    "queue_full",
+    "deadline",
+    "engine",
+    "ledger",
+    "unauthorized",
+    "forbidden",
+    "rate_limited",
+    "malformed",
+    "request_timeout",
+    "slow_reader",
+    "too_many_connections",
+)
+CAPTURE_DROPS = ("ring_full", "too_large", "redaction", "disk")
 SWAP_OUTCOMES = ("ok", "path", "verify", "signature", "load", "golden", "latency", "busy", "ledger")
 ROLLBACK_REASONS = ("asked", "errors", "latency", "agreement", "unhealthy")
 
@@ -58,6 +73,7 @@ class ServeMetrics:
         self._define_model(registry)
         self._define_trials(registry)
         self._define_monitor(registry)
+        self._define_capture(registry)
         self._classes: dict[tuple[str, str], Counter] = {}
         self._info: dict[str, tuple[str, ...]] = {}
         self._variants: dict[str, _Variant] = {}
@@ -85,7 +101,7 @@ class ServeMetrics:
         )
         self._rejected = Counter(
             metric_name("rejected", total=True),
-            "Requests for answers and to /feedback that were refused",
+            "Requests that were refused, and connections that were closed by a limit",
             ("model", "reason"),
             registry=registry,
         )
@@ -188,6 +204,20 @@ class ServeMetrics:
             registry=registry,
         )
 
+    def _define_capture(self, registry: CollectorRegistry) -> None:
+        self._captured = Counter(
+            metric_name("captured_rows", total=True),
+            "Answered texts that were written by the capture",
+            ("model",),
+            registry=registry,
+        )
+        self._capture_dropped = Counter(
+            metric_name("capture_dropped", total=True),
+            "Answered texts that were to be captured and were not",
+            ("model", "reason"),
+            registry=registry,
+        )
+
     def _start_at_zero(self) -> None:
         self.start_variant(VARIANT)
         for variant in (CANARY, SHADOW):
@@ -199,6 +229,9 @@ class ServeMetrics:
             self._swaps.labels(self.model, outcome)
         for reason in ROLLBACK_REASONS:
             self._rollbacks.labels(self.model, reason)
+        for reason in CAPTURE_DROPS:
+            self._capture_dropped.labels(self.model, reason)
+        self.captured = self._captured.labels(self.model)
         self.inflight = self._inflight.labels(self.model)
         self.labels_stored = self._labels.labels(self.model)
         self.dropped = self._dropped.labels(self.model)
@@ -242,6 +275,10 @@ class ServeMetrics:
     def rejected(self, reason: str) -> None:
         """Count a refused request; `reason` is one of REJECTIONS."""
         self._rejected.labels(self.model, reason).inc()
+
+    def capture_dropped(self, reason: str, rows: int = 1) -> None:
+        """Count rows that the capture lost; `reason` is one of CAPTURE_DROPS."""
+        self._capture_dropped.labels(self.model, reason).inc(rows)
 
     def swapped(self, outcome: str) -> None:
         """Count an attempt to swap; `outcome` is one of SWAP_OUTCOMES."""

@@ -16,10 +16,11 @@ from edgeloop.errors import EngineError
 from edgeloop.observer import Observation
 from edgeloop.records import Manifest
 from edgeloop.rows import whole_text
+from serve.capture.writer import Capture
 from serve.engine import Engine
 from serve.jobs import Expired, Job, QueueFull, Scored, TooLong, Unhealthy
 from serve.metrics import ServeMetrics
-from serve.refused import Refused
+from serve.refused import Refused, retry_after
 from serve.slot import Active, Slot
 from serve.tei import (
     MAX_BATCH_TEXTS,
@@ -30,7 +31,7 @@ from serve.tei import (
     parse_predict,
 )
 from serve.v1 import encode_v1, parse_v1
-from serve.wire import header, milliseconds, read_body, send_json
+from serve.wire import REQUEST_ID, header, milliseconds, read_body, send_json
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,14 @@ DIALECTS = {
 class Predict:
     """Answers with the deployment that is in the slot when the request is admitted."""
 
-    def __init__(self, slot: Slot, metrics: ServeMetrics, queue_texts: int) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        metrics: ServeMetrics,
+        queue_texts: int,
+        capture: Capture | None = None,
+    ) -> None:
+        self._capture = capture
         self._slot = slot
         self._metrics = metrics
         self.set_queue_texts(queue_texts)
@@ -87,6 +95,8 @@ class Predict:
             self._metrics.scored(answers, active.class_names, active.variant)
             for answer in answers:
                 active.feed.put(_observation(answer))
+            if self._capture is not None:
+                self._capture.offer(scope[REQUEST_ID], active.bundle.digest, answers)
         await send_json(send, 200, reply, _headers(active.bundle, answers))
 
 
@@ -166,10 +176,7 @@ def _overloaded(retry_after_seconds: float) -> Refused:
         "Overloaded",
         "the server has more requests than it can answer in time; try again later",
         reason="queue_full",
-        headers=[
-            (b"retry-after", str(math.ceil(seconds)).encode()),
-            (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
-        ],
+        headers=retry_after(seconds),
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 
 from serve.app import EdgeApp
 from serve.listener import BACKLOG_CONNECTIONS, refuse_new
+from serve.protocol import Limits, accept
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,13 @@ LINGER_SECONDS = 0.5
 class _Quiet(uvicorn.Server):
     """uvicorn without its signal handling (it re-raises the signal; we exit with 0)."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -41,6 +49,16 @@ class _Quiet(uvicorn.Server):
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         super().__init__(config)
+        self.listener = listener
+        self._limits = limits
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept."""
+        self.servers = [
+            await accept(self.config, self.server_state, self.listener, self._limits, self._tls)
+        ]
+        self.started = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -66,11 +84,12 @@ class EdgeServer(_Quiet):
         listener: socket.socket,
         drain_seconds: float,
         on_started: Callable[[], None],
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(app)
+        super().__init__(app, listener, limits, tls)
         self.drain_seconds = drain_seconds
         self._app = app
-        self._listener = listener
         self._on_started = on_started
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -85,17 +104,25 @@ class EdgeServer(_Quiet):
             loop.add_signal_handler(number, self.drain)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, beside)
         tasks = [loop.create_task(run()) for run in beside.loops]
-        admin = None if beside.admin is None else _Quiet(beside.admin[0])
-        if admin is not None and beside.admin is not None:
-            tasks.append(loop.create_task(admin.serve(sockets=[beside.admin[1]])))
+        admin = self._admin(beside)
+        if admin is not None:
+            tasks.append(loop.create_task(admin.serve(sockets=[admin.listener])))
         try:
-            await self.serve(sockets=[self._listener])
+            await self.serve(sockets=[self.listener])
         finally:
             for task in tasks[: len(beside.loops)]:
                 task.cancel()
             if admin is not None:
                 admin.should_exit, admin.force_exit = True, self.force_exit
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _admin(self, beside: Beside) -> _Quiet | None:
+        if beside.admin is None:
+            return None
+        app, listener = beside.admin
+        limits = self._limits
+        own = Limits(limits.request_timeout_seconds, limits.max_connections, limits.metrics)
+        return _Quiet(app, listener, own, self._tls)
 
     def _hang_up(self, beside: Beside) -> None:
         task = asyncio.get_running_loop().create_task(beside.hang_up())
@@ -125,7 +152,7 @@ class EdgeServer(_Quiet):
         """Accept what is connected, close the port, wait for requests under way on connections
         that are still open, then let uvicorn close what is idle."""
         if not self.force_exit:
-            refuse_new(self._listener)
+            refuse_new(self.listener)
             await asyncio.sleep(ACCEPT_SECONDS)
             for server in self.servers:
                 server.close()
@@ -135,5 +162,6 @@ class EdgeServer(_Quiet):
     async def _linger(self) -> None:
         """Every answer says `connection: close`: who still asks is gone soon."""
         end = asyncio.get_running_loop().time() + LINGER_SECONDS
-        while self.server_state.connections and asyncio.get_running_loop().time() < end:
+        busy = (self.server_state.connections, self._limits.setting_up)
+        while any(busy) and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(ACCEPT_SECONDS)

@@ -1,12 +1,21 @@
 """A request that gets an error answer, in the shape of text-embeddings-inference."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 ErrorType = Literal[
-    "Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty", "Timeout"
+    "Unhealthy",
+    "Backend",
+    "Overloaded",
+    "Validation",
+    "Tokenizer",
+    "Empty",
+    "Timeout",
+    "Unauthorized",
+    "Forbidden",
 ]
 
 
@@ -31,6 +40,14 @@ class Refused(Exception):
     def body(self) -> bytes:
         """{"error", "error_type"} as JSON."""
         return msgspec.json.encode({"error": self.message, "error_type": self.error_type})
+
+
+def retry_after(seconds: float) -> list[tuple[bytes, bytes]]:
+    """The headers that say when to come back, in whole seconds and in ms."""
+    return [
+        (b"retry-after", str(math.ceil(seconds)).encode()),
+        (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
+    ]
 
 
 def invalid(message: str) -> Refused:

@@ -32,6 +32,7 @@ from serve.lifecycle_config import Admin
 from serve.listener import bind, listen, url
 from serve.metrics import ServeMetrics
 from serve.process import Beside, EdgeServer
+from serve.protection import protect, read_secrets
 from serve.reload import Reloader
 from serve.slot import Activator, Slot, verify_bundle
 from serve.state import StateFolder
@@ -92,14 +93,16 @@ class ServerSettings:
 def run_server(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code is 0.
 
-    Raises RecipeError (the port), BundleError (the bundle may not serve), LedgerError (nothing is
-    deployed). Call it on the main thread: it takes the signals over.
+    Raises RecipeError (port, keys, certificates, capture's folder), BundleError (the bundle may
+    not serve), LedgerError (nothing is deployed). Call it on the main thread: it takes the
+    signals over.
     """
     # One text at a time is tokenized: the tokenizer's own thread pool would only cost.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Until the event loop takes it: a reload must not end a server that is about to start.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = settings.config
+    secrets = read_secrets(config)
     with bind(settings.host, settings.port) as listener, _bind_admin(config.admin) as admin:
         served = _served(settings)
         state = None if config.state is None else StateFolder(config.state, config.state_seconds)
@@ -116,20 +119,37 @@ def run_server(settings: ServerSettings) -> int:
         _add_collector(settings, lifecycle.slot, metrics)
         if served is not None and settings.ledger is not None:
             lifecycle.follow(settings.ledger, served)
+        protection = protect(config, secrets, metrics)
+        reloader.always += protection.reloads
         listen(listener)
         if admin is not None:
             listen(admin)
-        app = EdgeApp(lifecycle.slot, metrics, settings.ledger, config.queue_texts)
-        on_started = _on_started(settings, listener, admin)
-        server = EdgeServer(app, listener, config.drain_seconds, on_started)
+        app = EdgeApp(
+            lifecycle.slot,
+            metrics,
+            settings.ledger,
+            config.queue_texts,
+            protection.guard,
+            protection.capture,
+            config.access_log,
+        )
+        server = EdgeServer(
+            app,
+            listener,
+            config.drain_seconds,
+            _on_started(settings, listener, admin),
+            protection.limits,
+            None if protection.tls is None else protection.tls.context,
+        )
         _take_changes(reloader, app, server)
         beside = Beside(
             lifecycle.loops(),
             reloader.reload,
-            None if admin is None else (lifecycle.admin_app(config), admin),
+            None if admin is None else (lifecycle.admin_app(config, protection.guard), admin),
         )
         server.run_until_stopped(beside)
         lifecycle.close(JOIN_SECONDS)
+        protection.close()
     logger.info("event=stopped model=%s", metrics.model)
     return 0
 
@@ -203,14 +223,17 @@ def _add_collector(settings: ServerSettings, slot: Slot, metrics: ServeMetrics) 
 def _on_started(
     settings: ServerSettings, listener: socket.socket, admin: socket.socket | None
 ) -> Callable[[], None]:
+    scheme = "http" if settings.config.tls is None else "https"
+    address = url(listener, scheme)
+
     def started() -> None:
-        logger.info("event=serving url=%s", url(listener))
+        logger.info("event=serving url=%s", address)
         if settings.on_ready is not None:
-            settings.on_ready(url(listener))
+            settings.on_ready(address)
         if admin is not None:
-            logger.info("event=admin url=%s", url(admin))
+            logger.info("event=admin url=%s", url(admin, scheme))
             if settings.on_admin_ready is not None:
-                settings.on_admin_ready(url(admin))
+                settings.on_admin_ready(url(admin, scheme))
 
     return started
 

@@ -19,6 +19,8 @@ MAX_BODY_BYTES = 256 * 1024
 DRAIN_BYTES = 8 * 1024 * 1024
 CLIENT_CLOSED = 499
 REQUEST_ID_MAX_CHARS = 128
+# Where the request's id is found in the ASGI scope.
+REQUEST_ID = "edgeloop.request_id"
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -28,7 +30,7 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """One request and its answer: wraps `send`, keeps the status."""
+    """One request and its answer: wraps `send`, keeps the status. Its id is in the scope."""
 
     def __init__(self, scope: Scope, send: Send, draining: bool) -> None:
         self.started = time.perf_counter()
@@ -36,14 +38,15 @@ class Exchange:
         self.answered = False
         self._send = send
         self._draining = draining
-        self._id = request_id(header(scope, b"x-request-id"))
+        self.id = request_id(header(scope, b"x-request-id"))
+        scope[REQUEST_ID] = self.id
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.answered = True
-            extra = [(b"x-request-id", self._id), (b"x-total-time", milliseconds(self.seconds()))]
+            extra = [(b"x-request-id", self.id), (b"x-total-time", milliseconds(self.seconds()))]
             if self._draining:
                 extra.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", ()), *extra]}

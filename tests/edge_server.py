@@ -114,7 +114,7 @@ class Server:
         return self.process.returncode
 
 
-def launch(log_file: IO[str] | int = subprocess.PIPE, **options: Any) -> subprocess.Popen[str]:
+def launch(log_file: IO[str] | int = subprocess.PIPE, /, **options: Any) -> subprocess.Popen[str]:
     """Start the process; options are those of `main`. A pipe that nobody reads holds 64 KiB of log,
     then the server waits: who lets it run for long gives a file."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -136,7 +136,7 @@ def serving(**options: Any) -> Iterator[Server]:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         try:
-            assert url.startswith("http://"), _read(log_file)
+            assert url.startswith("http"), _read(log_file)
             admin = process.stdout.readline().strip() if _has_admin(options) else ""
             yield Server(url, process, admin, log_file)
         finally:

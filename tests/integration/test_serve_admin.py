@@ -12,6 +12,7 @@ from edgeloop.bundle import Bundle
 from edgeloop.ledger import open_ledger
 from edgeloop.signing import sign_bundle
 from serve.deployments import HISTORY_LENGTH
+from serve.keyfile import add_key
 from tests import tiny
 from tests.altered import break_golden, make_slow, rewrite_manifest
 from tests.edge_server import Server, serving
@@ -263,6 +264,23 @@ def test_an_oip_client_loads_by_path_and_cannot_unload(
     config = {"parameters": {"config": "{}"}}
     assert post(server, f"{route}/load", config).status_code == 422
     assert post(server, "/v2/repository/models/other/load", body).status_code == 404
+
+
+def test_with_keys_every_admin_route_needs_one_of_the_scope_admin(
+    tmp_path: Path, first: Bundle, second: Bundle
+) -> None:
+    file = tmp_path / "keys.json"
+    admin, other = (
+        {"authorization": f"Bearer {add_key(file, scope, (scope,))}"}
+        for scope in ("admin", "predict")
+    )
+    with serving(bundle=first.path, admin=ADMIN, keys={"file": str(file)}) as server:
+        for route in ("/admin/bundles", "/admin/rollback", "/none", "/health"):
+            assert post(server, route).status_code == 401
+            assert post(server, route, None, **other).status_code == 403
+        body = {"path": str(second.path)}
+        assert post(server, "/admin/bundles", body, **admin).status_code == 200
+        assert httpx.get(f"{server.admin}/admin/bundles", headers=admin).status_code == 200
 
 
 def test_the_admin_routes_are_not_public(steady: Server) -> None:
