@@ -18,18 +18,59 @@ OTHER = "other"
 CLASS_LIMIT = 100
 # 0.5 ms to 10 s: a small classifier answers in about a millisecond.
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+# What may go wrong with a request for answers; other dialects say 400 for 422.
+ANSWER_CODES = (200, 400, 405, 413, 415, 422, 424, 499, 500, 503, 504)
+NAMED_CODES = (200, 400, 404, 405, 413, 415, 424, 499, 500, 503, 504)
+MODEL_CODES = (200, 404, 405, 500)
+_MODEL = "/v2/models/{model}"
+_VERSION = f"{_MODEL}/versions/{{version}}"
+# By route, as templates: what a path names is no label.
 ROUTE_CODES = {
-    "/predict": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
-    "/embed": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
-    "/v1/predict": (200, 400, 405, 413, 422, 424, 499, 500, 503, 504),
-    "/feedback": (200, 400, 405, 413, 422, 499, 500, 503),
+    "/predict": ANSWER_CODES,
+    "/embed": ANSWER_CODES,
+    "/v1/predict": ANSWER_CODES,
+    "/": (*ANSWER_CODES, 404),
+    "/hf/{model}": (*ANSWER_CODES, 404),
+    "/v1/embeddings": NAMED_CODES,
+    "/v1/models": (200, 405, 500),
+    "/v1/models/{model}": MODEL_CODES,
+    "/classify": NAMED_CODES,
+    "/pooling": NAMED_CODES,
+    "/v2": (200, 405, 500),
+    "/v2/health/live": (200, 405, 500, 503),
+    "/v2/health/ready": (200, 405, 500, 503),
+    "/v2/models": (200, 405, 500),
+    "/v2/models/stats": (200, 405, 500),
+    **{
+        f"{model}{part}": MODEL_CODES
+        for model in (_MODEL, _VERSION)
+        for part in ("", "/config", "/stats")
+    },
+    f"{_MODEL}/ready": (*MODEL_CODES, 503),
+    f"{_VERSION}/ready": (*MODEL_CODES, 503),
+    f"{_MODEL}/infer": NAMED_CODES,
+    f"{_VERSION}/infer": NAMED_CODES,
+    "/v2/repository/index": (200, 400, 405, 413, 499, 500),
+    "/v2/repository/models/{model}/load": (403, 405, 413, 499, 500),
+    "/v2/repository/models/{model}/unload": (403, 405, 413, 499, 500),
+    "/feedback": (200, 400, 405, 413, 415, 422, 499, 500, 503),
     "/health": (200, 405, 500, 503),
     "/info": (200, 405, 500),
     "/metrics": (200, 405, 500),
     "/drift": (200, 405, 500),
+    "/openapi.json": (200, 405, 500),
     OTHER: (404, 405, 500),
 }
-REJECTIONS = ("invalid", "body_too_large", "queue_full", "deadline", "engine", "ledger")
+CANCELLATIONS = ("client_gone",)
+REJECTIONS = (
+    "invalid",
+    "unknown_model",
+    "body_too_large",
+    "queue_full",
+    "deadline",
+    "engine",
+    "ledger",
+)
 SWAP_REASONS = ("ok", "verify", "signature", "load", "golden")
 
 
@@ -69,6 +110,12 @@ class ServeMetrics:
         self._rejected = Counter(
             metric_name("rejected", total=True),
             "Requests for answers and to /feedback that were refused",
+            ("model", "reason"),
+            registry=registry,
+        )
+        self._cancelled = Counter(
+            metric_name("cancelled", total=True),
+            "Requests whose texts were taken out of the queue, unanswered",
             ("model", "reason"),
             registry=registry,
         )
@@ -152,6 +199,8 @@ class ServeMetrics:
                 self._requests.labels(self.model, VARIANT, route, str(code))
         for reason in REJECTIONS:
             self._rejected.labels(self.model, reason)
+        for reason in CANCELLATIONS:
+            self._cancelled.labels(self.model, reason)
         for reason in SWAP_REASONS:
             self._swaps.labels(self.model, reason)
         self.inflight = self._inflight.labels(self.model)
@@ -184,6 +233,10 @@ class ServeMetrics:
     def rejected(self, reason: str) -> None:
         """Count a refused request; `reason` is one of REJECTIONS."""
         self._rejected.labels(self.model, reason).inc()
+
+    def cancelled(self, reason: str) -> None:
+        """Count a request that nobody waits for any more; `reason` is one of CANCELLATIONS."""
+        self._cancelled.labels(self.model, reason).inc()
 
     def swapped(self, reason: str) -> None:
         """Count an attempt to swap; `reason` is one of SWAP_REASONS."""
