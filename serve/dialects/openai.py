@@ -193,12 +193,9 @@ def shape(problem: Refused) -> tuple[int, bytes]:
     return status, msgspec.json.encode(ErrorReply(Problem(problem.message, kind, None, code)))
 
 
+EMBEDDINGS = Dialect(parse, encode, inputs="input", longer="shorten it")
 ROUTES = (
-    Route(
-        "/v1/embeddings",
-        shape,
-        Dialect(parse, encode, inputs="input", longer="shorten it"),
-    ),
+    Route("/v1/embeddings", shape, EMBEDDINGS),
     Route("/v1/models", shape, views={"GET": list_models}),
     Route("/v1/models/{model}", shape, views={"GET": show_model}),
 )

@@ -279,7 +279,6 @@ def shape(problem: Refused) -> tuple[int, bytes]:
 
 
 LONGER = 'shorten it, or send "truncate_prompt_tokens": -1 to have it cut at its end'
-ROUTES = (
-    Route("/classify", shape, Dialect(parse_classify, encode_classify, "input", LONGER)),
-    Route("/pooling", shape, Dialect(parse_pooling, encode_pooling, "input", LONGER)),
-)
+CLASSIFY = Dialect(parse_classify, encode_classify, "input", LONGER)
+POOLING = Dialect(parse_pooling, encode_pooling, "input", LONGER)
+ROUTES = (Route("/classify", shape, CLASSIFY), Route("/pooling", shape, POOLING))
