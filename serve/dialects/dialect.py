@@ -90,13 +90,13 @@ Shape = Callable[[Refused], tuple[int, bytes]]
 @dataclass(frozen=True)
 class Route:
     """A path with {names} in it, its label in the metrics as well. `dialect` answers a POST, each
-    of `views` its own method. `shared`: what has neither here may be answered by somebody else."""
+    of `views` its own method. `shared`: methods that somebody else answers."""
 
     template: str
     shape: Shape
     dialect: Dialect[Any] | None = None
     views: Mapping[str, View] = field(default_factory=dict)
-    shared: bool = False
+    shared: tuple[str, ...] = ()
 
     def methods(self) -> tuple[str, ...]:
         """What the route answers, sorted."""
