@@ -93,7 +93,7 @@ class EdgeApp:
         exchange: Exchange,
     ) -> None:
         try:
-            if route is None or scope["method"] in route.shared:
+            if route is None:
                 await self._others(scope, receive, exchange.send)
             elif route.dialect is not None and scope["method"] == "POST":
                 await self._predict(route.dialect, names, scope, receive, exchange)

@@ -12,7 +12,7 @@ import msgspec
 from serve.dialects import hf, oip, oip_about, openai, tei, v1, vllm
 from serve.dialects.dialect import Shape, tei_shape
 from serve.dialects.oip_binary import JSON_LENGTH
-from serve.dialects.routes import DIALECTS, shape_at
+from serve.dialects.routes import DIALECTS, ROUTES, shape_at
 from serve.feedback import FeedbackBody
 from serve.metrics import ROUTE_CODES
 from serve.refused import TeiError
@@ -186,7 +186,7 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
         for part in path.split("/")
         if part.startswith("{")
     ]
-    if operation.bodies and path != "/feedback":
+    if path in ROUTES and ROUTES[path].dialect is not None:
         found.append(_header("x-request-timeout-ms", {"type": "number", "exclusiveMinimum": 0}))
     if operation.binary:
         found.append(_header(JSON_LENGTH.decode(), {"type": "integer", "minimum": 0}))

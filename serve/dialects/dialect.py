@@ -90,13 +90,12 @@ Shape = Callable[[Refused], tuple[int, bytes]]
 @dataclass(frozen=True)
 class Route:
     """A path with {names} in it, its label in the metrics as well. `dialect` answers a POST, each
-    of `views` its own method. `shared`: methods that somebody else answers."""
+    of `views` its own method."""
 
     template: str
     shape: Shape
     dialect: Dialect[Any] | None = None
     views: Mapping[str, View] = field(default_factory=dict)
-    shared: tuple[str, ...] = ()
 
     def methods(self) -> tuple[str, ...]:
         """What the route answers, sorted."""

@@ -186,5 +186,4 @@ def _classes(answer: Scored, manifest: Manifest, request: HfRequest) -> list[Pre
 
 
 HF = Dialect(parse, encode)
-# GET / is not this dialect's.
-ROUTES = (Route("/", tei_shape, HF, shared=("GET", "HEAD")), Route("/hf/{model}", tei_shape, HF))
+ROUTES = (Route("/", tei_shape, HF), Route("/hf/{model}", tei_shape, HF))
