@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeloop.bundle import Bundle
 from tests import tiny
@@ -42,3 +45,8 @@ def tasks(folder: Path) -> Iterator[Tasks]:
             return running[name]
 
         yield served
+
+
+def floats(values: Any) -> NDArray[np.float32]:
+    """What a tensor of FP32 makes of numbers."""
+    return np.asarray(values, np.float32)

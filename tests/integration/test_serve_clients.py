@@ -2,7 +2,7 @@
 client, which does not install beside the rest, by the requests that it sends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgeloop.rows import first_text
 from edgeloop.runtime import softmax
 from tests import tiny
 from tests.integration.test_serve_dialects import INFER, by_label, post
-from tests.served import PAIR, Task, Tasks, tasks
+from tests.served import PAIR, Task, Tasks, floats, tasks
 
 SINGLE, MULTI = "text-classification", "multi-label-classification"
 TEXTS = [text for text, _ in tiny.sentences(5, seed=6)]
@@ -48,7 +48,7 @@ def triton_inputs(texts: list[str], binary: bool, name: str = "text", wide: bool
 
 def expected_scores(task: Task, texts: list[str]) -> Any:
     rows = post(task, "/predict", {"inputs": [[text] for text in texts]})
-    return np.float32([by_label(row) for row in rows])
+    return floats([by_label(row) for row in rows])
 
 
 @pytest.mark.parametrize("name", [SINGLE, MULTI])
@@ -92,7 +92,7 @@ def test_triton_gets_entities_vectors_and_pairs(served: Tasks) -> None:
     vectors = post(served("text-embedding"), "/embed", {"inputs": TEXTS})
     with triton_client(served("text-embedding")) as client:
         reply = client.infer("tiny", [triton_inputs(TEXTS, True)])
-        np.testing.assert_array_equal(reply.as_numpy("embedding"), np.float32(vectors))
+        np.testing.assert_array_equal(reply.as_numpy("embedding"), floats(vectors))
     row = tiny.rows(SINGLE, 1, seed=4, text_pair=True)[0]
     assert row.text_pair is not None
     with triton_client(served(PAIR)) as client:
@@ -115,7 +115,7 @@ def test_triton_gets_classes(served: Tasks) -> None:
             score, index, label = best.split(":")
             expected = expected_scores(task, TEXTS[:1])[0]
             assert (int(index), label) == (expected.argmax(), tiny.LABELS[expected.argmax()])
-            assert np.float32(score) == expected.max()
+            assert floats(score) == expected.max()
 
 
 def test_triton_sees_server_and_model(served: Tasks) -> None:
@@ -140,7 +140,7 @@ def test_triton_sees_server_and_model(served: Tasks) -> None:
 def test_triton_reads_the_errors(served: Tasks) -> None:
     with triton_client(served(SINGLE)) as client:
         inputs = [triton_inputs(TEXTS, True)]
-        for says, ask in (
+        failing: list[tuple[str, Callable[[], Any]]] = [
             ("not served", lambda: client.infer("other", inputs)),
             ("not served", lambda: client.infer("tiny", inputs, model_version="1")),
             ("deadline", lambda: client.infer("tiny", inputs, timeout=1)),
@@ -150,7 +150,8 @@ def test_triton_reads_the_errors(served: Tasks) -> None:
             ("image", lambda: client.infer("tiny", [triton_inputs(["a"], True, "image")])),
             ("admin", lambda: client.load_model("tiny")),
             ("admin", lambda: client.unload_model("tiny")),
-        ):
+        ]
+        for says, ask in failing:
             with pytest.raises(InferenceServerException, match=says):
                 ask()
         assert client.infer("tiny", inputs, timeout=5_000_000).as_numpy("label") is not None
@@ -169,9 +170,7 @@ def embeddings(served: Tasks) -> Iterator[openai.OpenAI]:
 def test_openai_gets_the_vectors(served: Tasks, embeddings: openai.OpenAI) -> None:
     expected = post(served("text-embedding"), "/embed", {"inputs": TEXTS})
     packed = embeddings.embeddings.create(model="tiny", input=TEXTS)
-    np.testing.assert_array_equal(
-        np.float32([row.embedding for row in packed.data]), np.float32(expected)
-    )
+    np.testing.assert_array_equal(floats([row.embedding for row in packed.data]), floats(expected))
     plain = embeddings.embeddings.create(
         model="tiny",
         input=TEXTS[0],
@@ -235,7 +234,7 @@ def test_the_inference_client_classifies(served: Tasks, client: InferenceClient,
         (best,) = client.text_classification(TEXTS[0], model=url, top_k=1)
         assert best.label == expected[0]["label"]
         none = client.text_classification(TEXTS[0], model=url, function_to_apply="none")
-        logits = np.float32([element.score for element in none])
+        logits = floats([element.score for element in none])
         if name == SINGLE:
             np.testing.assert_allclose(softmax(logits), [e.score for e in found], rtol=1e-6)
 
@@ -250,9 +249,7 @@ def test_the_inference_client_tags_and_embeds(served: Tasks, client: InferenceCl
     ]
     embedder = served("text-embedding")
     vectors = client.feature_extraction(TEXTS[0], model=embedder.url, normalize=True, truncate=True)
-    np.testing.assert_array_equal(
-        vectors, np.float32(post(embedder, "/embed", {"inputs": TEXTS[0]}))
-    )
+    np.testing.assert_array_equal(vectors, floats(post(embedder, "/embed", {"inputs": TEXTS[0]})))
 
 
 def test_the_inference_client_reads_the_errors(served: Tasks, client: InferenceClient) -> None:

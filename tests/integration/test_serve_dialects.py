@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from serve.dialects.oip_binary import JSON_LENGTH, write_strings
 from tests import tiny
 from tests.integration.test_serve_http import metric
-from tests.served import PAIR, Task, Tasks, tasks
+from tests.served import PAIR, Task, Tasks, floats, tasks
 
 CLASSIFIERS = ("text-classification", "multi-label-classification")
 INFER = "/v2/models/tiny/infer"
@@ -76,7 +76,7 @@ def test_a_text_has_the_same_scores_in_every_dialect(served: Tasks, name: str) -
         assert [by_label(rows) for rows in post(task, path, {"inputs": texts})] == expected
     assert [row["probs"] for row in post(task, "/classify", {"input": texts})["data"]] == expected
     assert [row["data"] for row in post(task, "/pooling", {"input": texts})["data"]] == expected
-    np.testing.assert_array_equal(infer(task, texts)["probs"], np.float32(expected))
+    np.testing.assert_array_equal(infer(task, texts)["probs"], floats(expected))
     ours = post(task, "/v1/predict", {"inputs": [[t] for t in texts]})["predictions"]
     for prediction, scores in zip(ours, expected, strict=True):
         for label, score in zip(prediction["labels"], prediction["scores"], strict=True):
@@ -117,9 +117,9 @@ def test_vectors_are_the_same_in_every_dialect(served: Tasks) -> None:
     packed = post(task, "/v1/embeddings", {**asked, "encoding_format": "base64"})["data"]
     for row, vector in zip(packed, expected, strict=True):
         numbers = np.frombuffer(base64.b64decode(row["embedding"]), "<f4")
-        np.testing.assert_array_equal(numbers, np.float32(vector))
+        np.testing.assert_array_equal(numbers, floats(vector))
     assert [d["data"] for d in post(task, "/pooling", asked)["data"]] == expected
-    np.testing.assert_array_equal(infer(task, texts)["embedding"], np.float32(expected))
+    np.testing.assert_array_equal(infer(task, texts)["embedding"], floats(expected))
 
 
 def test_pairs_are_the_same_in_every_dialect_that_has_them(served: Tasks) -> None:
@@ -134,7 +134,7 @@ def test_pairs_are_the_same_in_every_dialect_that_has_them(served: Tasks) -> Non
             for name, text in pair.items()
         ]
         probs = post(task, INFER, {"inputs": inputs})["outputs"][0]["data"]
-        np.testing.assert_array_equal(np.float32(probs), np.float32(expected))
+        np.testing.assert_array_equal(floats(probs), floats(expected))
 
 
 def test_every_dialect_is_observed_and_counted(served: Tasks) -> None:

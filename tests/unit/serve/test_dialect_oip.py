@@ -28,6 +28,7 @@ from tests.asked import (
     scored,
     status_of,
 )
+from tests.served import floats
 
 TEXT = st.text(min_size=1).filter(lambda text: text.strip() and "\0" not in text)
 
@@ -113,7 +114,7 @@ def test_a_classification_is_the_best_classes_as_text() -> None:
         ("0", "billing"),
         ("1", "delivery"),
     ]
-    assert np.float32(rows[0][0]) == scored([0.0, 2.0]).probabilities.astype(np.float32)[1]
+    assert floats(rows[0][0]) == scored([0.0, 2.0]).probabilities.astype(np.float32)[1]
     one = [{"name": "probs", "parameters": {"classification": 1}}]
     assert outputs(SINGLE, scored([0.0, 2.0]), outputs=one)["probs"]["shape"] == [1, 1]
     many = [{"name": "probs", "parameters": {"classification": 99}}]
@@ -161,7 +162,7 @@ def test_a_binary_answer_has_the_same_numbers() -> None:
         if output["datatype"] == "BYTES":
             assert read_strings(memoryview(part), 2, "label") == expected["data"]
         else:
-            np.testing.assert_array_equal(np.frombuffer(part, "<f4"), np.float32(expected["data"]))
+            np.testing.assert_array_equal(np.frombuffer(part, "<f4"), floats(expected["data"]))
     assert position == len(reply.body)
     assert reply.content_type == b"application/octet-stream"
 
@@ -231,7 +232,8 @@ def test_columns_of_different_lengths_make_no_pairs() -> None:
 def test_only_the_served_model_and_version_answer() -> None:
     document = {"inputs": [column("a")]}
     assert read(document, version=SINGLE.digest[:12]).texts == ("a",)
-    for names in ({"model": "other"}, {"version": "1"}, {"version": "tiny"}):
+    others: list[dict[str, Any]] = [{"model": "other"}, {"version": "1"}, {"version": "tiny"}]
+    for names in others:
         assert refusal(partial(read, document, **names)).status == 404
 
 

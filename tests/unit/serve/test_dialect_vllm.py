@@ -74,7 +74,7 @@ def test_numbers_in_base64_and_in_bytes_are_the_same(
         part = plain.body[segment["start"] : segment["end"]]
         assert base64.b64decode(text["data"]) == part
         assert segment["embed_dtype"] == dtype
-        numbers = np.frombuffer(part, np.dtype(dtype).newbyteorder(order))
+        numbers = np.frombuffer(part, order + np.dtype(dtype).str[1:])
         wanted = np.array(row["data"], np.dtype(dtype))
         np.testing.assert_array_equal(numbers.reshape(segment["shape"]), wanted)
     assert len(plain.body) == metadata["data"][-1]["end"]
