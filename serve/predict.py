@@ -18,7 +18,7 @@ from edgeloop.rows import whole_text
 from serve.dialects.dialect import MAX_BATCH_TEXTS, Asked, Dialect, Reply
 from serve.engine import Engine, Expired, Job, QueueFull, Scored, TooLong, Unhealthy
 from serve.gone import ClientWatch
-from serve.metrics import ServeMetrics
+from serve.metrics import VARIANT, ServeMetrics
 from serve.refused import Refused
 from serve.slot import Active, Slot
 from serve.tally import Tallies, Tally
@@ -50,8 +50,9 @@ class Predict:
         headers = exchange.headers
         check_content_type(headers.get(b"content-type"))
         timeout_seconds = client_timeout(headers.get(b"x-request-timeout-ms"))
-        asked = Asked(await read_body(scope, receive), headers, names)
+        body = await read_body(scope, receive)
         with self._slot.current as active:  # admitted: no await between this and submit()
+            asked = Asked(body, headers, names, VARIANT)
             reply, answers = await self._ask(dialect, asked, active, timeout_seconds, receive)
         told = [*reply.headers, *_headers(active.bundle, answers)]
         await send_body(exchange.send, reply.status, reply.body, told, reply.content_type)

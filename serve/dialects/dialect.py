@@ -40,11 +40,13 @@ class TextRequest(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request with its body read. `names`: what the path names, such as its model."""
+    """A request with its body read. `names`: what the path names, such as its model; `variant`:
+    which of the deployments admitted it."""
 
     body: bytes
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    variant: str = "stable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class OipRequest(TextRequest, frozen=True):
 
     id: str | None = None
     outputs: tuple[Wanted, ...] = ()
+    variant: str = ""
 
 
 class ReplyTensor(msgspec.Struct, omit_defaults=True):
@@ -138,6 +139,7 @@ def parse(asked: Asked, bundle: Bundle, most_texts: int) -> OipRequest:
         truncate=_flag(parameters, "truncate"),
         timeout_seconds=_timeout_seconds(parameters.get("timeout")),
         id=document.id,
+        variant=asked.variant,
         outputs=_outputs(document.outputs, _flag(parameters, "binary_data_output"), bundle),
     )
 
@@ -270,7 +272,7 @@ def encode(answers: Sequence[Scored], bundle: Bundle, request: OipRequest) -> Re
         model_name=bundle.manifest.name,
         model_version=version_of(bundle),
         outputs=told,
-        parameters={"variant": "stable", "digest": bundle.digest},
+        parameters={"variant": request.variant, "digest": bundle.digest},
         id=request.id,
     )
     if not parts:
