@@ -78,7 +78,7 @@ class EdgeApp:
         self._metrics.inflight.inc()
         try:
             if route is not None:
-                label = route.template
+                label = route.label
             await self._dispatch(route, names, scope, receive, exchange)
         finally:
             self._metrics.inflight.dec()

@@ -18,6 +18,8 @@ from serve.metrics import ROUTE_CODES
 from serve.refused import TeiError
 
 JSON, OCTETS = "application/json", "application/octet-stream"
+# What a view may give although it does not know.
+ANY_CODES = frozenset((401, 403, 429, 500))
 # Nobody gets these as the answer to an operation: a closed connection, and another method.
 NOT_TOLD = (405, 499)
 ERRORS: dict[Shape, type] = {
@@ -41,7 +43,8 @@ class Stored(msgspec.Struct):
 class Operation:
     """What one method of a route takes and gives: one of `bodies`, one of `replies`, by the model's
     task and the request. `other`: the content type of a reply that is not JSON, `binary` of a body.
-    `unwell`: what 503 gives, where that is no error."""
+    `unwell`: what 503 gives, where that is no error. `codes`: of a view, beside those that any
+    route may have."""
 
     summary: str
     bodies: tuple[Any, ...] = ()
@@ -49,6 +52,7 @@ class Operation:
     other: str = ""
     binary: bool = False
     unwell: Any = None
+    codes: tuple[int, ...] = (200,)
 
 
 INFER = Operation("Answer tensors of texts", (oip.InferBody,), (oip.InferReply,), OCTETS, True)
@@ -57,16 +61,23 @@ HF = Operation(
     (hf.HfBody,),
     (list[SCORES], ENTITIES, list[ENTITIES], VECTORS),
 )
+FOUND = (200, 404)
 _ABOUT_MODEL = {
-    "": Operation("The model's tensors", replies=(oip_about.ModelAbout,)),
+    "": Operation("The model's tensors", replies=(oip_about.ModelAbout,), codes=FOUND),
     "/ready": Operation(
-        "Is the model ready?", replies=(oip_about.ModelReady,), unwell=oip_about.ModelReady
+        "Is the model ready?",
+        replies=(oip_about.ModelReady,),
+        unwell=oip_about.ModelReady,
+        codes=(*FOUND, 503),
     ),
-    "/config": Operation("The model's configuration", replies=(oip_about.ModelConfig,)),
-    "/stats": Operation("What the model answered", replies=(oip_about.StatsReply,)),
+    "/config": Operation(
+        "The model's configuration", replies=(oip_about.ModelConfig,), codes=FOUND
+    ),
+    "/stats": Operation("What the model answered", replies=(oip_about.StatsReply,), codes=FOUND),
     "/infer": INFER,
 }
 _HEALTH = oip_about.HealthAbout
+REFUSED = Operation("Refused here", replies=(), codes=(413, 415))
 OPERATIONS: dict[str, Operation] = {
     "POST /predict": Operation(
         "Classify or tag texts",
@@ -83,14 +94,18 @@ OPERATIONS: dict[str, Operation] = {
         "Make vectors of texts", (openai.EmbeddingsBody,), (openai.EmbeddingsReply,)
     ),
     "GET /v1/models": Operation("The served model", replies=(openai.ModelList,)),
-    "GET /v1/models/{model}": Operation("One model", replies=(openai.ModelCard,)),
+    "GET /v1/models/{model}": Operation("One model", replies=(openai.ModelCard,), codes=FOUND),
     "POST /classify": Operation("Classify texts", (vllm.ClassifyBody,), (vllm.ClassifyReply,)),
     "POST /pooling": Operation(
         "The model's numbers", (vllm.PoolingBody,), (vllm.PoolingReply,), OCTETS
     ),
     "GET /v2": Operation("The server", replies=(oip_about.ServerAbout,)),
-    "GET /v2/health/live": Operation("Is it alive?", replies=(_HEALTH,), unwell=_HEALTH),
-    "GET /v2/health/ready": Operation("Is it ready?", replies=(_HEALTH,), unwell=_HEALTH),
+    "GET /v2/health/live": Operation(
+        "Is it alive?", replies=(_HEALTH,), unwell=_HEALTH, codes=(200, 503)
+    ),
+    "GET /v2/health/ready": Operation(
+        "Is it ready?", replies=(_HEALTH,), unwell=_HEALTH, codes=(200, 503)
+    ),
     "GET /v2/models": Operation("The served model", replies=(oip_about.ModelNames,)),
     "GET /v2/models/stats": Operation("What all models answered", replies=(oip_about.StatsReply,)),
     **{
@@ -99,10 +114,13 @@ OPERATIONS: dict[str, Operation] = {
         for part, operation in _ABOUT_MODEL.items()
     },
     "POST /v2/repository/index": Operation(
-        "The models", (oip_about.IndexBody,), (list[oip_about.IndexEntry],)
+        "The models",
+        (oip_about.IndexBody,),
+        (list[oip_about.IndexEntry],),
+        codes=(200, 400, 413, 415),
     ),
-    "POST /v2/repository/models/{model}/load": Operation("Refused here", replies=()),
-    "POST /v2/repository/models/{model}/unload": Operation("Refused here", replies=()),
+    "POST /v2/repository/models/{model}/load": REFUSED,
+    "POST /v2/repository/models/{model}/unload": REFUSED,
     "POST /feedback": Operation("Store the right label of a text", (FeedbackBody,), (Stored,)),
     "GET /health": Operation("Is the server well?", unwell=dict[str, Any]),
     "GET /info": Operation("The served bundle"),
@@ -200,7 +218,7 @@ def _header(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 def _responses(path: str, operation: Operation, known: Known) -> dict[str, Any]:
     error = {"schema": _schema(ERRORS[shape_at(path)], known)}
     found: dict[str, Any] = {}
-    for code in sorted(set(ROUTE_CODES[path]) - set(NOT_TOLD)):
+    for code in sorted(_codes(path, operation)):
         content: dict[str, Any] = {JSON: error}
         if code == 200:
             content = _answer(operation, known)
@@ -208,6 +226,14 @@ def _responses(path: str, operation: Operation, known: Known) -> dict[str, Any]:
             content = {JSON: {"schema": _schema(operation.unwell, known)}}
         found[str(code)] = {"description": _word(code), "content": content}
     return found
+
+
+def _codes(path: str, operation: Operation) -> set[int]:
+    route = ROUTES.get(path)
+    known = set(ROUTE_CODES[path if route is None else route.label]) - set(NOT_TOLD)
+    if route is None or route.dialect is not None:
+        return known
+    return known & {*operation.codes, *ANY_CODES}
 
 
 def _answer(operation: Operation, known: Known) -> dict[str, Any]:

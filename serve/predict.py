@@ -48,9 +48,9 @@ class Predict:
     ) -> None:
         """Raises Refused, wire.ClientGone."""
         headers = exchange.headers
+        body = await read_body(scope, receive)  # first: a client that still sends hears no refusal
         check_content_type(headers.get(b"content-type"))
         timeout_seconds = client_timeout(headers.get(b"x-request-timeout-ms"))
-        body = await read_body(scope, receive)
         with self._slot.current as active:  # admitted: no await between this and submit()
             asked = Asked(body, headers, names, VARIANT)
             reply, answers = await self._ask(dialect, asked, active, timeout_seconds, receive)

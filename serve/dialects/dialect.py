@@ -91,13 +91,19 @@ Shape = Callable[[Refused], tuple[int, bytes]]
 
 @dataclass(frozen=True)
 class Route:
-    """A path with {names} in it, its label in the metrics as well. `dialect` answers a POST, each
-    of `views` its own method."""
+    """A path with {names} in it. `dialect` answers a POST, each of `views` its own method.
+    `group`: the routes that it is counted with in the metrics; by itself where that is empty."""
 
     template: str
     shape: Shape
     dialect: Dialect[Any] | None = None
     views: Mapping[str, View] = field(default_factory=dict)
+    group: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its label in the metrics."""
+        return self.group or self.template
 
     def methods(self) -> tuple[str, ...]:
         """What the route answers, sorted."""

@@ -67,10 +67,12 @@ class InferOutput(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class InferBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The JSON of a request."""
+    """The JSON of a request. KServe's client names the model here as well as in the path."""
 
     inputs: list[InferInput]
     id: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
     parameters: Parameters | None = None
     outputs: list[InferOutput] | None = None
 
@@ -126,6 +128,8 @@ def parse(asked: Asked, bundle: Bundle, most_texts: int) -> OipRequest:
     check_version(asked.names.get("version"), bundle)
     head, tail = split_body(asked.body, asked.headers)
     document = decode(_infer, head)
+    check_model(document.model_name, bundle)
+    check_version(document.model_version or None, bundle)
     parameters = _known(
         document.parameters,
         {"timeout", "binary_data_output", "truncate", "content_type"},
@@ -303,7 +307,8 @@ INFER = Dialect(
     inputs=TEXT,
     longer='shorten it, or send the parameter "truncate": true to have it cut at its end',
 )
+_PATH = "/v2/models/{model}/infer"
 INFER_ROUTES: tuple[Route, ...] = (
-    Route("/v2/models/{model}/infer", shape, INFER),
-    Route("/v2/models/{model}/versions/{version}/infer", shape, INFER),
+    Route(_PATH, shape, INFER),
+    Route("/v2/models/{model}/versions/{version}/infer", shape, INFER, group=_PATH),
 )

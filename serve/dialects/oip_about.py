@@ -281,19 +281,26 @@ MODEL_VIEWS: dict[str, Callable[[Served, Asked], Reply]] = {
     "/config": model_config,
     "/stats": model_stats,
 }
-ROUTES = (
-    Route("/v2", shape, views={"GET": about_server}),
-    Route("/v2/health/live", shape, views={"GET": live}),
-    Route("/v2/health/ready", shape, views={"GET": ready}),
-    Route("/v2/models", shape, views={"GET": model_names}),
-    Route("/v2/models/stats", shape, views={"GET": model_stats}),
-    *(
-        Route(f"/v2/models/{{model}}{versions}{part}", shape, views={"GET": _of_model(view)})
+ABOUT, REPOSITORY = "/v2", "/v2/repository"
+VIEWS: dict[str, View] = {
+    "/v2": about_server,
+    "/v2/health/live": live,
+    "/v2/health/ready": ready,
+    "/v2/models": model_names,
+    "/v2/models/stats": model_stats,
+    **{
+        f"/v2/models/{{model}}{versions}{part}": _of_model(view)
         for versions in ("", "/versions/{version}")
         for part, view in MODEL_VIEWS.items()
-    ),
+    },
+}
+COMMANDS: dict[str, View] = {
+    "/v2/repository/index": index,
+    "/v2/repository/models/{model}/load": refuse_loading,
+    "/v2/repository/models/{model}/unload": refuse_loading,
+}
+ROUTES = (
+    *(Route(path, shape, views={"GET": view}, group=ABOUT) for path, view in VIEWS.items()),
     *INFER_ROUTES,
-    Route("/v2/repository/index", shape, views={"POST": index}),
-    Route("/v2/repository/models/{model}/load", shape, views={"POST": refuse_loading}),
-    Route("/v2/repository/models/{model}/unload", shape, views={"POST": refuse_loading}),
+    *(Route(p, shape, views={"POST": view}, group=REPOSITORY) for p, view in COMMANDS.items()),
 )

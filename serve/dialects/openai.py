@@ -197,5 +197,5 @@ EMBEDDINGS = Dialect(parse, encode, inputs="input", longer="shorten it")
 ROUTES = (
     Route("/v1/embeddings", shape, EMBEDDINGS),
     Route("/v1/models", shape, views={"GET": list_models}),
-    Route("/v1/models/{model}", shape, views={"GET": show_model}),
+    Route("/v1/models/{model}", shape, views={"GET": show_model}, group="/v1/models"),
 )

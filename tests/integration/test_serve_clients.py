@@ -1,5 +1,5 @@
-"""The dialects' own clients against real servers: tritonclient, openai, huggingface_hub; KServe's
-client, which does not install beside the rest, by the requests that it sends.
+"""The dialects' own clients against real servers: tritonclient, openai, huggingface_hub; and the
+requests of KServe's, which needs an older python-dateutil than the rest.
 """
 
 from collections.abc import Callable, Iterator
@@ -274,9 +274,11 @@ def test_kserves_requests_are_answered(served: Tasks) -> None:
     assert task.http.get("/v2/models/tiny/ready").json()["ready"] is True
     assert task.http.get("/v2/models").json() == {"models": ["tiny"]}
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXTS[0]]}
-    reply = post(task, INFER, {"id": "k-1", "inputs": [{**tensor, "parameters": {}}]})
+    reply = post(task, INFER, {"id": "k-1", "model_name": "tiny", "inputs": [tensor]})
     assert {"model_name", "model_version", "id", "parameters", "outputs"} == set(reply)
     assert reply["id"] == "k-1"
+    other = {"model_name": "other", "inputs": [tensor]}
+    assert task.http.post(INFER, json=other).status_code == 404
     for output in reply["outputs"]:
         assert {"name", "shape", "datatype", "data"} == set(output)
         assert len(output["data"]) == np.prod(output["shape"])

@@ -232,6 +232,10 @@ def test_columns_of_different_lengths_make_no_pairs() -> None:
 def test_only_the_served_model_and_version_answer() -> None:
     document = {"inputs": [column("a")]}
     assert read(document, version=SINGLE.digest[:12]).texts == ("a",)
+    named = {**document, "model_name": "tiny", "model_version": ""}
+    assert read(named).texts == ("a",)
+    for name in ("model_name", "model_version"):
+        assert refusal(partial(read, {**document, name: "other"})).status == 404
     others: list[dict[str, Any]] = [{"model": "other"}, {"version": "1"}, {"version": "tiny"}]
     for names in others:
         assert refusal(partial(read, document, **names)).status == 404
