@@ -118,6 +118,8 @@ class Predict:
 async def _submit(engine: Engine, job: Job, left_seconds: float, receive: Receive) -> list[Scored]:
     """Raises ClientGone where the client left before a thread had taken all its texts."""
     engine.submit(job)
+    if job.future.done():
+        return job.future.result()
     watch = ClientWatch(engine, job, left_seconds, receive)
     try:
         return await asyncio.wrap_future(job.future)

@@ -38,6 +38,7 @@ from serve.refused import Refused, invalid
 TYPES: dict[int, tuple[str, str | None]] = {
     401: ("authentication_error", "invalid_api_key"),
     403: ("permission_error", None),
+    424: ("server_error", "model_failed"),
     429: ("rate_limit_error", "rate_limit_exceeded"),
     503: ("server_error", "overloaded"),
     504: ("server_error", "timeout"),

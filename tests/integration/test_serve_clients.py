@@ -143,7 +143,10 @@ def test_triton_reads_the_errors(served: Tasks) -> None:
         failing: list[tuple[str, Callable[[], Any]]] = [
             ("not served", lambda: client.infer("other", inputs)),
             ("not served", lambda: client.infer("tiny", inputs, model_version="1")),
-            ("deadline", lambda: client.infer("tiny", inputs, timeout=1)),
+            (
+                "deadline",
+                lambda: client.infer("tiny", [triton_inputs(["too late"], True)], timeout=1),
+            ),
             ("priority", lambda: client.infer("tiny", inputs, priority=2)),
             ("sequence_id", lambda: client.infer("tiny", inputs, sequence_id=2)),
             ("cannot be empty", lambda: client.infer("tiny", [triton_inputs([" "], True)])),
@@ -203,7 +206,7 @@ def test_openai_reads_the_errors(served: Tasks, embeddings: openai.OpenAI) -> No
     with pytest.raises(openai.BadRequestError, match="dimensions 3"):
         create(model="tiny", input="a", dimensions=3)
     with pytest.raises(openai.InternalServerError, match="deadline") as late:
-        create(model="tiny", input="a", extra_headers={"x-request-timeout-ms": "1e-9"})
+        create(model="tiny", input="too late", extra_headers={"x-request-timeout-ms": "1e-9"})
     assert (late.value.status_code, late.value.code) == (504, "timeout")
     url = served(SINGLE).url
     with (

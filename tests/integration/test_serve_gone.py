@@ -12,15 +12,16 @@ from tests.altered import make_slow
 from tests.edge_server import Server, serving
 from tests.integration.test_serve_http import metric
 
-BODY = json.dumps({"inputs": "my card"}).encode()
 LEAVING = 5
 
 
-def ask_and_leave(server: Server) -> socket.socket:
+def ask(server: Server, text: str) -> socket.socket:
+    """Send a request, and do not wait for its answer."""
+    body = json.dumps({"inputs": text}).encode()
     host, _, port = server.url.removeprefix("http://").partition(":")
     connection = socket.create_connection((host, int(port)), timeout=10)
-    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(BODY)}\r\n\r\n"
-    connection.sendall(head.encode() + BODY)
+    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
     return connection
 
 
@@ -30,7 +31,7 @@ def test_a_client_that_leaves_the_queue_is_not_answered(tmp_path: Path) -> None:
         serving(bundle=bundle.path, workers=1) as server,
         httpx.Client(base_url=server.url) as http,
     ):
-        clients = [ask_and_leave(server) for _ in range(LEAVING + 1)]
+        clients = [ask(server, f"card {i}") for i in range(LEAVING + 1)]
         while metric(http, "edgeloop_inflight_requests") < len(clients) + 1:
             time.sleep(0.01)
         for client in clients[1:]:

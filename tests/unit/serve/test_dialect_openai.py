@@ -99,6 +99,7 @@ def test_the_model_is_listed_and_shown() -> None:
             "model_not_found",
         ),
         (Refused(404, "NotFound", "m"), 404, "invalid_request_error", None),
+        (Refused(424, "Backend", "m"), 424, "server_error", "model_failed"),
         (Refused(429, "Overloaded", "m"), 429, "rate_limit_error", "rate_limit_exceeded"),
         (Refused(503, "Overloaded", "m"), 503, "server_error", "overloaded"),
         (Refused(504, "Timeout", "m"), 504, "server_error", "timeout"),
