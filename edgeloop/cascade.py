@@ -6,6 +6,7 @@ al. 2017), so that the scores of an answer mean the same whichever stage gave it
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -76,7 +77,7 @@ class CascadeModel:
     """Thread-safe where its stages are."""
 
     def __init__(self, first: Model, second: Model, settings: CascadeSettings) -> None:
-        self._first, self._second = first, second
+        self.first, self._second = first, second
         self._confidence = CONFIDENCE[settings.task]
         self._threshold = settings.threshold
         self._first_temperature = np.float32(settings.first_temperature)
@@ -88,11 +89,22 @@ class CascadeModel:
 
         Raises TextTooLong where that stage would cut the text and `truncate` is false.
         """
-        first = self._first.answer(text, truncate)
+        begun = self.begin(text, truncate)
+        return begun if isinstance(begun, Answered) else begun()
+
+    def begin(self, text: TextInput, truncate: bool = True) -> Answered | Callable[[], Answered]:
+        """Ask the first stage alone: its answer where it is sure, else the way to the second's.
+
+        Raises TextTooLong where the first stage would cut the text and `truncate` is false.
+        """
+        first = self.first.answer(text, truncate)
         logits = first.output.logits / self._first_temperature
         embedding = first.output.embedding
         if self._confidence(logits) >= self._threshold:
             return Answered(RowOutput(logits, embedding), first.tokens, first.truncated, FIRST)
+        return partial(self._finish, text, truncate, embedding)
+
+    def _finish(self, text: TextInput, truncate: bool, embedding: Floats) -> Answered:
         second = self._second.answer(text, truncate)
         logits = second.output.logits / self._second_temperature
         return Answered(RowOutput(logits, embedding), second.tokens, second.truncated, SECOND)

@@ -19,8 +19,11 @@ from edgeloop.kinds import (
     kind_of,
 )
 from edgeloop.linear import LinearModel
+from edgeloop.rows import TextInput
+from edgeloop.runtime import Answered, OnnxModel
 from edgeloop.runtime import Model as Model
-from edgeloop.runtime import OnnxModel
+
+Begin = Callable[[TextInput, bool], Answered | Callable[[], Answered]]
 
 
 def open_model(folder: Path, max_tokens: int, threads: int = 1) -> Model:
@@ -29,6 +32,17 @@ def open_model(folder: Path, max_tokens: int, threads: int = 1) -> Model:
     Raises EngineError where there is none or it does not load.
     """
     return OPENERS[kind_of(folder).engine](folder, max_tokens, threads)
+
+
+def begin_of(model: Model) -> Begin | None:
+    """How to ask a model that answers in less time than it takes to hand the text to another
+    thread, or begins to: what it returns where it is not sure goes on with the text. None for the
+    others."""
+    if isinstance(model, LinearModel):
+        return model.answer
+    if isinstance(model, CascadeModel) and isinstance(model.first, LinearModel):
+        return model.begin
+    return None
 
 
 def _open_onnx(folder: Path, max_tokens: int, threads: int) -> Model:

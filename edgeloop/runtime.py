@@ -31,8 +31,9 @@ SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of a batch, padded to its longest row: (batch, seq) int64; per row how many of
-    them are real, whether the text was longer and was cut, and each real token's characters in
-    the first text (start == end for a special token and for a second text's)."""
+    them are real, whether the text was longer and was cut, and, where it is asked for, each real
+    token's characters in the first text (start == end for a special token and for a second
+    text's)."""
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
@@ -62,7 +63,7 @@ class Output:
 @dataclass(frozen=True, slots=True)
 class RowOutput:
     """One row of an Output without its padding: logits (classes,) or (tokens, tags) or (0,),
-    embedding (hidden,)."""
+    embedding (hidden,); `offsets` (tokens,) of a tagger alone."""
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
@@ -162,11 +163,15 @@ class OnnxModel:
         if EMBEDDING not in names or not names <= set(OUTPUTS):
             raise EngineError(f"{model}: has the outputs {sorted(names)}, needs {OUTPUTS}")
         self._outputs = [name for name in OUTPUTS if name in names]
+        # Only a tagger's answer is about characters.
+        self._with_offsets = any(
+            node.name == LOGITS and len(node.shape) == 3 for node in self._session.get_outputs()
+        )
 
     def encode(self, texts: Sequence[TextInput]) -> Encoded:
         """Tokenize texts or pairs of texts; what is longer than max_tokens is cut at the end of the
         longer text."""
-        return read_encodings(self._tokenizer.encode_batch(list(texts)))
+        return read_encodings(self._tokenizer.encode_batch(list(texts)), self._with_offsets)
 
     def run(self, encoded: Encoded) -> Output:
         """One forward pass over the batch. Raises EngineError where the model cannot answer."""
@@ -200,7 +205,7 @@ class OnnxModel:
         return [self.answer(text).output for text in texts]
 
 
-def read_encodings(rows: Sequence[Any]) -> Encoded:
+def read_encodings(rows: Sequence[Any], with_offsets: bool = True) -> Encoded:
     """A batch from the tokenizers library's own encodings, which are padded to one length."""
     mask = np.array([row.attention_mask for row in rows], dtype=np.int64)
     return Encoded(
@@ -209,7 +214,7 @@ def read_encodings(rows: Sequence[Any]) -> Encoded:
         token_type_ids=np.array([row.type_ids for row in rows], dtype=np.int64),
         tokens=tuple(mask.sum(axis=1).tolist()),
         truncated=tuple(bool(row.overflowing) for row in rows),
-        offsets=tuple(_offsets(row) for row in rows),
+        offsets=tuple(_offsets(row) if with_offsets else () for row in rows),
     )
 
 

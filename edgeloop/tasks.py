@@ -60,6 +60,10 @@ class Task(Protocol):
         """The answer to a row."""
         ...
 
+    def read(self, output: RowOutput, labels: Sequence[str]) -> tuple[Answer, NDArray[np.float64]]:
+        """`answer` and `probabilities` at once."""
+        ...
+
     def truth(self, row: Row) -> Answer:
         """The answer that a person gave."""
         ...
@@ -90,6 +94,11 @@ class _OneInputPerRow:
     def inputs(self, rows: Sequence[Row]) -> list[TextInput]:
         return [row.input for row in rows]
 
+    def read(
+        self: Task, output: RowOutput, labels: Sequence[str]
+    ) -> tuple[Answer, NDArray[np.float64]]:
+        return self.answer(output, labels), self.probabilities(output, labels)
+
     def right(
         self: Task, outputs: Sequence[RowOutput], rows: Sequence[Row], labels: Sequence[str]
     ) -> NDArray[np.bool_]:
@@ -118,16 +127,24 @@ class TextClassification(_OneInputPerRow):
         return softmax(output.logits)
 
     def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
-        probabilities = self.probabilities(output, labels)
-        best = int(probabilities.argmax())
-        score = float(probabilities[best])
-        return Answer(labels=(labels[best],), scores=(score,), score=score)
+        return _best(softmax(output.logits), labels)
+
+    def read(self, output: RowOutput, labels: Sequence[str]) -> tuple[Answer, NDArray[np.float64]]:
+        """One softmax for both: a server does this for every text."""
+        probabilities = softmax(output.logits)
+        return _best(probabilities, labels), probabilities
 
     def truth(self, row: Row) -> Answer:
         return Answer(labels=row.labels)
 
     def read_label(self, word: str) -> tuple[str, ...] | None:
         return (word,)
+
+
+def _best(probabilities: NDArray[np.float64], labels: Sequence[str]) -> Answer:
+    best = int(probabilities.argmax())
+    score = float(probabilities[best])
+    return Answer(labels=(labels[best],), scores=(score,), score=score)
 
 
 class MultiLabelClassification(TextClassification):
@@ -149,6 +166,9 @@ class MultiLabelClassification(TextClassification):
             scores=tuple(each[chosen].tolist()),
             score=float(np.prod(np.maximum(each, 1.0 - each))),
         )
+
+    def read(self, output: RowOutput, labels: Sequence[str]) -> tuple[Answer, NDArray[np.float64]]:
+        return self.answer(output, labels), self.probabilities(output, labels)
 
     def read_label(self, word: str) -> tuple[str, ...] | None:
         return tuple(label for label in word.split("|") if label)
@@ -243,6 +263,9 @@ class TextEmbedding:
 
     def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
         return Answer()
+
+    def read(self, output: RowOutput, labels: Sequence[str]) -> tuple[Answer, NDArray[np.float64]]:
+        return self.answer(output, labels), self.probabilities(output, labels)
 
     def truth(self, row: Row) -> Answer:
         return Answer()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -39,11 +40,17 @@ def save_merged(
     task: str,
     folder: Path,
 ) -> None:
-    """Write the folder. `head`: weight (width, hidden), bias (width,), or nothing."""
-    if task == "token-classification":
-        tagger_with(encoder.config, encoder, head).save_pretrained(folder)
-    else:
-        encoder.save_pretrained(folder)
+    """Write the folder. `head`: weight (width, hidden), bias (width,), or nothing.
+
+    Raises OSError where it cannot be written.
+    """
+    tagging = task == "token-classification"
+    model = tagger_with(encoder.config, encoder, head) if tagging else encoder
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as problem:  # its own type for a disk that is full
+        raise OSError(f"{folder}: the merged model cannot be written ({problem})") from None
+    if not tagging:
         _save_pooling(head, hidden_size(encoder.config), folder)
     for weights in folder.glob("*.safetensors"):  # written for the owner's eyes only
         shutil.copymode(folder / "config.json", weights)

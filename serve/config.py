@@ -13,11 +13,13 @@ from edgeloop.section import Section
 
 
 class ServerConfig(Section):
-    """The whole document. `queue_texts`: texts that may wait for a thread; `poll_seconds`: between
-    two looks at the ledger or the watched folder; `drain_seconds`: how long a server that was told
-    to stop still takes requests, so that whoever sends them sees that it is not ready."""
+    """The whole document. `queue_texts`: texts that may wait for a thread; `cache_texts`: newest
+    answers that are kept, with their texts, in memory; `poll_seconds`: between two looks at the
+    ledger or the watched folder; `drain_seconds`: how long a server that was told to stop still
+    takes requests, so that whoever sends them sees that it is not ready."""
 
     queue_texts: PositiveInt = 512
+    cache_texts: int = Field(0, ge=0)
     poll_seconds: float = Field(0.5, gt=0.0, le=3600.0)
     drain_seconds: float = Field(0.5, ge=0.0, le=600.0)
 

@@ -2,122 +2,41 @@
 
 A text is scored alone, so that no answer depends on the company it came in (dynamic int8 takes
 one activation scale for the whole batch), and because batches in order of arrival lose more to
-padding than they win. Threads share one session: ONNX Runtime lets go of the GIL while it runs. A
-linear model keeps it; its threads take turns of a tenth of a millisecond.
+padding than they win. How many threads there are, and whether they share a session, is measured
+(serve/autotune.py).
+
+What takes no longer than handing it to a thread is answered where the request is: by a linear
+model, by a cascade's linear first stage, from the cache. A text that is queued or being answered
+for another request is not answered twice.
 """
 
 import logging
-import math
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgeloop.bundle import Bundle
 from edgeloop.errors import EngineError, TextTooLong
-from edgeloop.models import Model, open_model
+from edgeloop.models import Model, begin_of
 from edgeloop.rows import TextInput
-from edgeloop.runtime import ONLY_STAGE, RowOutput
-from edgeloop.tasks import TASKS, Answer
+from edgeloop.runtime import Answered
+from serve.autotune import Threads, open_models
+from serve.jobs import Expired, Job, QueueFull, Reader, Scored, TooLong, Unhealthy
 
 logger = logging.getLogger(__name__)
 
-# Weight of the newest run in the smoothed inference time that Retry-After is computed from.
+# Weight of the newest run in the smoothed inference time that waits are predicted from.
 SMOOTHING = 0.1
+# A request of more texts leaves the event loop to others, however quick each of them is.
+QUICK_TEXTS = 8
 
-
-class QueueFull(Exception):
-    """The request does not fit in the queue; carries when to try again."""
-
-    def __init__(self, retry_after_seconds: float) -> None:
-        super().__init__(f"the queue is full, try again in {retry_after_seconds:.3f} s")
-        self.retry_after_seconds = retry_after_seconds
-
-
-class Expired(Exception):
-    """A text of the request was still queued at its deadline."""
-
-
-class TooLong(Exception):
-    """The text at `index` has more tokens than the model takes, and may not be cut."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__(index)
-        self.index = index
-
-
-class Unhealthy(Exception):
-    """No thread is left to answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One text's or pair's answer: probabilities (class_names,) as its task has them, float64;
-    seconds from submission to the start, and of tokenizing and inference."""
-
-    text: TextInput
-    tokens: int
-    output: RowOutput
-    answer: Answer
-    probabilities: NDArray[np.float64]
-    abstained: bool
-    queue_seconds: float
-    inference_seconds: float
-    stage: str = ONLY_STAGE
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """The texts or pairs of one request. `deadline` is in time.monotonic() seconds."""
-
-    texts: Sequence[TextInput]
-    truncate: bool
-    deadline: float
-    future: Future[list[Scored]] = field(default_factory=Future)
-    submitted: float = 0.0
-    taken: int = 0
-    scores: dict[int, Scored] = field(default_factory=dict)
-
-    def waiting(self) -> int:
-        """How many texts no thread has taken yet."""
-        return len(self.texts) - self.taken
-
-
-class Reader:
-    """What the model's numbers mean, by the bundle's task. An answer of a score under
-    `abstain_below` is out of scope."""
-
-    def __init__(
-        self, task: str, labels: Sequence[str], abstain_below: float | None = None
-    ) -> None:
-        self._task = TASKS[task]
-        self._labels = labels
-        self._width = self._task.width(labels)
-        self._below = -math.inf if abstain_below is None else abstain_below
-
-    def read(self, output: RowOutput) -> tuple[Answer, NDArray[np.float64], bool]:
-        """The answer, the probabilities of the class names, and whether the answer is out of scope.
-
-        Raises EngineError where the numbers are not finite or not those of the labels.
-        """
-        numbers = output.logits if self._width else output.embedding
-        if not np.isfinite(numbers).all():
-            raise EngineError("the model's answer is not finite; run `edgeloop bundle verify`")
-        width = output.logits.shape[-1]
-        if width != self._width:
-            raise EngineError(
-                f"the model answers with {width} numbers, the manifest's {len(self._labels)} "
-                f"labels need {self._width}"
-            )
-        answer = self._task.answer(output, self._labels)
-        probabilities = self._task.probabilities(output, self._labels)
-        return answer, probabilities, answer.score < self._below
+Key = tuple[TextInput, bool]
+# How a thread goes on with a text, by its own model.
+Finish = Callable[[Model], Answered]
 
 
 class Engine(Protocol):
@@ -125,7 +44,7 @@ class Engine(Protocol):
     TooLong or EngineError."""
 
     def submit(self, job: Job) -> None:
-        """Queue all texts of a job or none. Raises QueueFull, Unhealthy."""
+        """Answer at once, or queue, all texts of a job or none. Raises QueueFull, Unhealthy."""
         ...
 
     def expire(self, job: Job) -> None:
@@ -145,39 +64,87 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(eq=False, slots=True)
+class Work:
+    """One text to be answered, and who wants the answer: jobs with the text's place in each."""
+
+    key: Key
+    finish: Finish
+    wanted: list[tuple[Job, int]] = field(default_factory=list)
+    taken: bool = False
+    dropped: bool = False
+
+
+class Cache:
+    """The newest answers by their texts. Not thread-safe: the engine's lock is held."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[Key, Scored] = OrderedDict()
+
+    def get(self, key: Key) -> Scored | None:
+        """The answer, which becomes the newest one."""
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    def put(self, key: Key, scored: Scored) -> None:
+        """Keep an answer; the oldest one goes where there are too many."""
+        if not self._limit:
+            return
+        self._kept[key] = scored
+        if len(self._kept) > self._limit:
+            self._kept.popitem(last=False)
+
+
 class ThreadEngine:
     """The Engine for a model in this process."""
 
-    def __init__(self, model: Model, reader: Reader, workers: int, queue_texts: int) -> None:
-        self._model = model
+    def __init__(
+        self,
+        models: Sequence[Model],
+        reader: Reader,
+        queue_texts: int,
+        cache_texts: int = 0,
+    ) -> None:
+        """`models`: one per thread, which may be the same one."""
+        self._begin = begin_of(models[0])
         self._reader = reader
         self._limit = queue_texts
-        self._queue: deque[Job] = deque()
-        self._queued = 0  # texts, not jobs
+        self._cache = Cache(cache_texts)
+        self._queue: deque[Work] = deque()
+        self._queued = 0  # what is still wanted of the queue
+        self._works: dict[Key, Work] = {}  # queued or being answered
         self._mean_seconds = 0.0
         self._closing = False
         self._changed = threading.Condition()
         self._dead: set[int] = set()  # threads, by their ident
         self._threads = [
-            threading.Thread(target=self._work, name=f"engine-{i}", daemon=True)
-            for i in range(workers)
+            threading.Thread(target=self._work, args=(model,), name=f"engine-{i}", daemon=True)
+            for i, model in enumerate(models)
         ]
         for thread in self._threads:
             thread.start()
 
     def submit(self, job: Job) -> None:
-        """Queue all texts of a job or none. Raises QueueFull, Unhealthy."""
+        """Answer at once, or queue, all texts of a job or none. Raises QueueFull, where the queue
+        has no room or would take longer than the job has time, and Unhealthy."""
+        job.submitted = time.monotonic()
+        begun = self._begin_all(job)
         with self._changed:
             if self._closing or len(self._dead) == len(self._threads):
                 raise Unhealthy("no inference thread is left; restart the server")
-            if self._queued + len(job.texts) > self._limit:
-                raise QueueFull(self._queued * self._mean_seconds / len(self._threads))
+            rest = [i for i in begun if not self._known(job, i)]
+            new = sum((job.texts[i], job.truncate) not in self._works for i in rest)
+            self._admit(job, new)
             # RUNNING futures cannot be cancelled from outside: only the engine settles a job.
-            job.future.set_running_or_notify_cancel()
-            job.submitted = time.monotonic()
-            self._queue.append(job)
-            self._queued += len(job.texts)
-            self._changed.notify(len(job.texts))
+            if not job.future.done():
+                job.future.set_running_or_notify_cancel()
+                for i in rest:
+                    self._enqueue(job, i, begun[i])
+                self._changed.notify(new)
+        job.settle()
 
     def expire(self, job: Job) -> None:
         """Fail the job with Expired if any of its texts is still queued."""
@@ -201,19 +168,66 @@ class ThreadEngine:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 
-    def _work(self) -> None:
+    # -- admission: on the thread that asks ------------------------------------------------------
+
+    def _begin_all(self, job: Job) -> dict[int, Finish]:
+        """Answer what is quick; of the other texts, how a thread goes on with them."""
+        if self._begin is None or len(job.texts) > QUICK_TEXTS:
+            return {i: partial(_ask, text, job.truncate) for i, text in enumerate(job.texts)}
+        rest: dict[int, Finish] = {}
+        for i, text in enumerate(job.texts):
+            started = time.monotonic()
+            try:
+                begun = self._begin(text, job.truncate)
+                if isinstance(begun, Answered):
+                    job.scores[i] = self._scored(text, begun, 0.0, time.monotonic() - started)
+                else:
+                    rest[i] = partial(_go_on, begun)
+            except Exception as problem:
+                job.future.set_exception(_told(problem, i))
+                return {}
+        return rest
+
+    def _known(self, job: Job, index: int) -> bool:
+        """Is the answer in the cache? Then the job has it."""
+        found = self._cache.get((job.texts[index], job.truncate))
+        if found is not None:
+            job.scores[index] = replace(found, queue_seconds=0.0, inference_seconds=0.0)
+        return found is not None
+
+    def _admit(self, job: Job, new: int) -> None:
+        """Raises QueueFull. The lock is held."""
+        wait_seconds = self._queued * self._mean_seconds / len(self._threads)
+        too_late = job.submitted + wait_seconds > job.deadline and self._queued > 0
+        if new and (self._queued + new > self._limit or too_late):
+            raise QueueFull(wait_seconds)
+
+    def _enqueue(self, job: Job, index: int, finish: Finish) -> None:
+        """The lock is held."""
+        key = (job.texts[index], job.truncate)
+        work = self._works.get(key)
+        if work is None:
+            work = self._works[key] = Work(key, finish)
+            self._queue.append(work)
+            self._queued += 1
+        work.wanted.append((job, index))
+        job.queued += not work.taken
+
+    # -- answering: on the threads ---------------------------------------------------------------
+
+    def _work(self, model: Model) -> None:
         try:
-            while (taken := self._take()) is not None:
-                self._answer(*taken)
+            while (work := self._take()) is not None:
+                self._answer(work, model)
         except BaseException:
             logger.exception("event=inference_thread_died")
             with self._changed:
                 self._dead.add(threading.get_ident())
                 if len(self._dead) == len(self._threads):
-                    for job in list(self._queue):
-                        self._fail(job, EngineError("every inference thread has died"))
+                    for work in list(self._queue):
+                        self._fail_all(work, EngineError("every inference thread has died"))
 
-    def _take(self) -> tuple[Job, int] | None:
+    def _take(self) -> Work | None:
         """The next text that is still wanted; None when the engine is closed and empty."""
         with self._changed:
             while True:
@@ -221,42 +235,45 @@ class ThreadEngine:
                     if self._closing:
                         return None
                     self._changed.wait()
-                job = self._queue[0]
-                if time.monotonic() >= job.deadline:
-                    self._fail(job, Expired())
+                work = self._queue.popleft()
+                now = time.monotonic()
+                for job, _ in list(work.wanted):
+                    if now >= job.deadline:
+                        self._fail(job, Expired())
+                if work.dropped:
                     continue
-                index = job.taken
-                job.taken += 1
                 self._queued -= 1
-                if not job.waiting():
-                    self._queue.popleft()
-                return job, index
+                work.taken = True
+                for job, _ in work.wanted:
+                    job.queued -= 1
+                return work
 
-    def _answer(self, job: Job, index: int) -> None:
+    def _answer(self, work: Work, model: Model) -> None:
+        started = time.monotonic()
         try:
-            scored = self._score(job, index)
+            scored = self._scored(work.key[0], work.finish(model), 0.0, 0.0)
         except BaseException as problem:
             with self._changed:
                 if not isinstance(problem, Exception):
                     # Before the job is settled: whoever asks then must be told.
                     self._dead.add(threading.get_ident())
-                self._fail(job, problem if isinstance(problem, Exception) else EngineError("died"))
+                self._fail_all(work, problem)
             if not isinstance(problem, Exception):
                 raise
             return
+        took = time.monotonic() - started
         with self._changed:
-            self._mean_seconds += SMOOTHING * (scored.inference_seconds - self._mean_seconds)
-            job.scores[index] = scored
-            if len(job.scores) == len(job.texts) and not job.future.done():
-                job.future.set_result([job.scores[i] for i in range(len(job.texts))])
+            self._mean_seconds += SMOOTHING * (took - self._mean_seconds)
+            self._works.pop(work.key, None)
+            self._cache.put(work.key, scored)
+            for job, index in work.wanted:
+                waited = max(0.0, started - job.submitted)
+                job.scores[index] = replace(scored, queue_seconds=waited, inference_seconds=took)
+                job.settle()
 
-    def _score(self, job: Job, index: int) -> Scored:
-        text = job.texts[index]
-        started = time.monotonic()
-        try:
-            answered = self._model.answer(text, job.truncate)
-        except TextTooLong:
-            raise TooLong(index) from None
+    def _scored(
+        self, text: TextInput, answered: Answered, queue_seconds: float, inference_seconds: float
+    ) -> Scored:
         answer, probabilities, abstained = self._reader.read(answered.output)
         return Scored(
             text=text,
@@ -265,24 +282,54 @@ class ThreadEngine:
             answer=answer,
             probabilities=probabilities,
             abstained=abstained,
-            queue_seconds=started - job.submitted,
-            inference_seconds=time.monotonic() - started,
+            queue_seconds=queue_seconds,
+            inference_seconds=inference_seconds,
             stage=answered.stage,
         )
 
+    # -- failing: the lock is held ---------------------------------------------------------------
+
+    def _fail_all(self, work: Work, problem: BaseException) -> None:
+        """Settle every job that wants the text."""
+        for job, index in list(work.wanted):
+            self._fail(job, _told(problem, index))
+        self._works.pop(work.key, None)
+
     def _fail(self, job: Job, problem: Exception) -> None:
-        """Settle a job and take what is left of it out of the queue. The lock is held."""
-        if job.waiting():
-            self._queue.remove(job)
-            self._queued -= job.waiting()
-            job.taken = len(job.texts)
+        """Settle a job, and drop what nobody else wants of the queue."""
         if not job.future.done():
             job.future.set_exception(problem)
+        for text in job.texts:
+            work = self._works.get((text, job.truncate))
+            if work is None or work.taken:
+                continue
+            work.wanted = [(other, i) for other, i in work.wanted if other is not job]
+            if not work.wanted:
+                work.dropped = True
+                self._queued -= 1
+                del self._works[work.key]
+        job.queued = 0
 
 
-def open_engine(bundle: Bundle, workers: int, queue_texts: int) -> ThreadEngine:
+def _told(problem: BaseException, index: int) -> Exception:
+    """What the job at whose place `index` it happened is told."""
+    if isinstance(problem, TextTooLong):
+        return TooLong(index)
+    return problem if isinstance(problem, Exception) else EngineError("died")
+
+
+def _ask(text: TextInput, truncate: bool, model: Model) -> Answered:
+    return model.answer(text, truncate)
+
+
+def _go_on(begun: Callable[[], Answered], _: Model) -> Answered:
+    return begun()
+
+
+def open_engine(
+    bundle: Bundle, threads: Threads, queue_texts: int, cache_texts: int = 0
+) -> ThreadEngine:
     """Load a bundle's model. Raises EngineError where it does not load."""
     manifest = bundle.manifest
-    model = open_model(bundle.path, manifest.max_tokens)
     reader = Reader(manifest.task, manifest.labels, manifest.abstain_below)
-    return ThreadEngine(model, reader, workers, queue_texts)
+    return ThreadEngine(open_models(bundle, threads), reader, queue_texts, cache_texts)

@@ -4,7 +4,8 @@ import asyncio
 
 from starlette.types import Receive
 
-from serve.engine import Engine, Job
+from serve.engine import Engine
+from serve.jobs import Job
 
 # Most requests are answered sooner: they pay a timer, which they need anyway for their deadline,
 # and no task that waits for the client.

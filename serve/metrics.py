@@ -11,7 +11,7 @@ from edgeloop.bundle import Bundle
 from edgeloop.cascade import STAGES
 from edgeloop.naming import metric_name
 from edgeloop.tasks import TASKS
-from serve.engine import Scored
+from serve.jobs import Scored
 
 VARIANT = "stable"
 OTHER = "other"

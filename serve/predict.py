@@ -16,8 +16,9 @@ from edgeloop.errors import EngineError
 from edgeloop.observer import Observation
 from edgeloop.rows import whole_text
 from serve.dialects.dialect import MAX_BATCH_TEXTS, Asked, Dialect, Reply
-from serve.engine import Engine, Expired, Job, QueueFull, Scored, TooLong, Unhealthy
+from serve.engine import Engine
 from serve.gone import ClientWatch
+from serve.jobs import Expired, Job, QueueFull, Scored, TooLong, Unhealthy
 from serve.metrics import VARIANT, ServeMetrics
 from serve.refused import Refused
 from serve.slot import Active, Slot

@@ -128,7 +128,12 @@ def _activator(settings: ServerSettings, metrics: ServeMetrics) -> Activator:
     workers = settings.workers or default_workers()
     logger.info("event=starting model=%s workers=%d", metrics.model, workers)
     return Activator(
-        settings.make_observer, settings.on_verdict, metrics, workers, settings.config.queue_texts
+        settings.make_observer,
+        settings.on_verdict,
+        metrics,
+        workers,
+        settings.config.queue_texts,
+        settings.config.cache_texts,
     )
 
 

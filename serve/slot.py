@@ -21,8 +21,10 @@ from edgeloop.records import Verdict
 from edgeloop.rows import TextInput
 from edgeloop.signing import verify_apart
 from edgeloop.tasks import TASKS
-from serve.engine import Engine, Job, Scored, open_engine
+from serve.autotune import shared
+from serve.engine import Engine, open_engine
 from serve.feed import Feed
+from serve.jobs import Job, Scored
 from serve.metrics import ServeMetrics
 
 logger = logging.getLogger(__name__)
@@ -107,6 +109,7 @@ class Activator:
     metrics: ServeMetrics
     workers: int
     queue_texts: int
+    cache_texts: int = 0
 
     def activate(self, bundle: Bundle) -> Active:
         """Load a verified bundle aside, and replay its golden rows on every thread.
@@ -115,7 +118,7 @@ class Activator:
         """
         started = time.monotonic()
         try:
-            engine = open_engine(bundle, self.workers, self.queue_texts)
+            engine = open_engine(bundle, shared(self.workers), self.queue_texts, self.cache_texts)
         except Exception as problem:
             raise ActivationError("load", f"{bundle.path}: {problem}") from problem
         try:

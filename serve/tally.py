@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serve.engine import Scored
+from serve.jobs import Scored
 
 KEPT_BUNDLES = 8
 

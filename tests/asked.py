@@ -12,7 +12,7 @@ from edgeloop.bundle import Bundle
 from edgeloop.records import Manifest
 from edgeloop.runtime import RowOutput
 from serve.dialects.dialect import MAX_BATCH_TEXTS, Asked, Dialect
-from serve.engine import Reader, Scored
+from serve.jobs import Reader, Scored
 from serve.refused import Refused
 from tests import tiny
 

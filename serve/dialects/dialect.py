@@ -15,7 +15,7 @@ import msgspec
 
 from edgeloop.bundle import Bundle
 from edgeloop.rows import TextInput
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.refused import Refused
 from serve.tally import Tally
 from serve.wire import JSON, Headers

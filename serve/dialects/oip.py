@@ -41,7 +41,7 @@ from serve.dialects.oip_tensors import (
     outputs_of,
 )
 from serve.dialects.texts import check_texts
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.refused import Refused, invalid
 
 Parameters = dict[str, str | bool | int | float | None]

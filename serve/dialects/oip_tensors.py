@@ -21,7 +21,7 @@ from edgeloop.records import Manifest
 from serve.dialects.oip_binary import write_numbers, write_strings
 from serve.dialects.scores import CLASSIFIERS, best_first, class_scores
 from serve.dialects.tei import entities
-from serve.engine import Scored
+from serve.jobs import Scored
 
 TEXT, TEXT_PAIR = "text", "text_pair"
 PROBS = "probs"

@@ -31,7 +31,7 @@ from serve.dialects.dialect import (
     send,
 )
 from serve.dialects.texts import check_dimensions, check_texts, read_input
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.refused import Refused, invalid
 
 # type and code by status; every other status is a server_error.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgeloop.runtime import softmax
 from edgeloop.tasks import sigmoid
-from serve.engine import Scored
+from serve.jobs import Scored
 
 CLASSIFIERS = ("text-classification", "multi-label-classification")
 

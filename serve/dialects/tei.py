@@ -25,7 +25,7 @@ from serve.dialects.dialect import (
 )
 from serve.dialects.scores import CLASSIFIERS, best_first, class_scores
 from serve.dialects.texts import check_direction, check_texts
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.refused import invalid
 
 PAIR = (

@@ -26,7 +26,7 @@ from serve.dialects.dialect import (
     tei_shape,
 )
 from serve.dialects.tei import parse_embed, parse_predict
-from serve.engine import Scored
+from serve.jobs import Scored
 
 
 class SpanFound(msgspec.Struct):

@@ -37,7 +37,7 @@ from serve.dialects.dialect import (
 from serve.dialects.openai import ErrorReply, Problem, Usage, usage
 from serve.dialects.scores import CLASSIFIERS, class_scores, tag_scores
 from serve.dialects.texts import check_dimensions, check_direction, check_texts, read_input
-from serve.engine import Scored
+from serve.jobs import Scored
 from serve.refused import Refused, invalid
 
 POOLING_TASKS = {

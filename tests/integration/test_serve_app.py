@@ -15,7 +15,7 @@ from starlette.types import Message, Scope
 from edgeloop.bundle import Bundle
 from edgeloop.observer import Observation, ObserverStatus
 from serve.app import EdgeApp
-from serve.engine import Job, Unhealthy
+from serve.jobs import Job, Unhealthy
 from serve.metrics import ServeMetrics
 from serve.slot import ActivationError, Activator, Active, Slot
 

@@ -18,7 +18,7 @@ from serve.dialects.tei import (
     parse_embed,
     parse_predict,
 )
-from serve.engine import Reader, Scored
+from serve.jobs import Reader, Scored
 from serve.refused import Refused
 from tests import tiny
 

@@ -4,14 +4,19 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeloop.errors import EngineError, TextTooLong
+from edgeloop.kinds import CASCADE
+from edgeloop.models import open_model
 from edgeloop.rows import TextInput
 from edgeloop.runtime import Answered, RowOutput
-from serve.engine import Expired, Job, QueueFull, Reader, ThreadEngine, TooLong, Unhealthy
+from serve.engine import QUICK_TEXTS, ThreadEngine
+from serve.jobs import Expired, Job, QueueFull, Reader, TooLong, Unhealthy
+from tests import stages, tiny
 
 WAIT_SECONDS = 10.0
 READER = Reader("text-classification", ("even", "odd"))
@@ -45,8 +50,10 @@ class GateModel:
 
 
 @contextmanager
-def running(model: GateModel, workers: int = 1, queue_texts: int = 4) -> Iterator[ThreadEngine]:
-    engine = ThreadEngine(model, READER, workers, queue_texts)
+def running(
+    model: GateModel, workers: int = 1, queue_texts: int = 4, cache_texts: int = 0
+) -> Iterator[ThreadEngine]:
+    engine = ThreadEngine([model] * workers, READER, queue_texts, cache_texts)
     try:
         yield engine
     finally:
@@ -192,6 +199,142 @@ def test_retry_after_grows_with_the_queue() -> None:
         with pytest.raises(QueueFull) as long:
             engine.submit(job("d"))
     assert long.value.retry_after_seconds > short.value.retry_after_seconds > 0.0
+
+
+# -- what is not computed twice ----------------------------------------------------------------
+
+
+def test_a_text_that_is_waiting_or_being_answered_is_answered_once_for_all() -> None:
+    model = GateModel()
+    with running(model, queue_texts=2) as engine:
+        first = busy(engine, model)
+        again = submitted(engine, "wait")  # being answered
+        waiting = [submitted(engine, "a"), submitted(engine, "a", "a"), submitted(engine, "b")]
+        with pytest.raises(QueueFull):  # "a" and "b" are what the queue holds
+            engine.submit(job("c"))
+        model.gate.set()
+        for made in (first, again, *waiting):
+            answers = made.future.result(WAIT_SECONDS)
+            assert [a.text for a in answers] == list(made.texts)
+    assert model.order == ["wait", "a", "b"]
+
+
+def test_a_text_that_may_be_cut_is_another_one_than_one_that_may_not() -> None:
+    model = GateModel()
+    with running(model) as engine:
+        busy(engine, model)
+        cut, refused = submitted(engine, "x" * 21, truncate=True), submitted(engine, "x" * 21)
+        model.gate.set()
+        assert cut.future.result(WAIT_SECONDS)
+        with pytest.raises(TooLong):
+            refused.future.result(WAIT_SECONDS)
+
+
+def test_one_of_two_that_share_a_text_expires_and_the_other_is_answered() -> None:
+    model = GateModel()
+    with running(model) as engine:
+        busy(engine, model)
+        early, late = submitted(engine, "a", "b"), submitted(engine, "a")
+        engine.expire(early)
+        with pytest.raises(Expired):
+            early.future.result(0)
+        model.gate.set()
+        assert late.future.result(WAIT_SECONDS)[0].text == "a"
+    assert model.order == ["wait", "a"]
+
+
+def test_a_failure_is_told_to_all_who_share_the_text() -> None:
+    model = GateModel()
+    with running(model) as engine:
+        busy(engine, model)
+        sharing = [submitted(engine, "a", "break"), submitted(engine, "break")]
+        model.gate.set()
+        for made in sharing:
+            with pytest.raises(EngineError, match="broke"):
+                made.future.result(WAIT_SECONDS)
+        assert submitted(engine, "break").future.exception(WAIT_SECONDS)  # tried again
+
+
+def test_the_cache_keeps_the_newest_answers() -> None:
+    model = GateModel()
+    with running(model, cache_texts=2) as engine:
+        for text in ("a", "bb", "a", "ccc", "a", "bb"):
+            assert submitted(engine, text).future.result(WAIT_SECONDS)[0].tokens == len(text)
+    assert model.order == ["a", "bb", "ccc", "bb"]
+
+
+def test_a_request_of_known_texts_alone_is_answered_before_submit_returns() -> None:
+    model = GateModel()
+    with running(model, queue_texts=1, cache_texts=4) as engine:
+        submitted(engine, "a").future.result(WAIT_SECONDS)
+        busy(engine, model)
+        submitted(engine, "b")
+        assert submitted(engine, "a", "a").future.result(0)[1].queue_seconds == 0.0  # queue or not
+
+
+def test_a_request_that_would_wait_beyond_its_deadline_is_refused_at_once() -> None:
+    model = GateModel()
+    with running(model, queue_texts=100) as engine:
+        slow = busy(engine, model)
+        time.sleep(0.05)
+        model.gate.set()
+        slow.future.result(WAIT_SECONDS)
+        model.gate.clear()
+        model.entered.clear()
+        busy(engine, model)
+        submitted(engine, *(f"text {i}" for i in range(50)))
+        with pytest.raises(QueueFull) as refused:
+            engine.submit(job("soon", seconds=0.01))
+        assert refused.value.retry_after_seconds > 0.01
+        assert submitted(engine, "later").waiting() == 1
+
+
+# -- what is answered at once ------------------------------------------------------------------
+
+
+def test_a_linear_model_answers_before_submit_returns(tmp_path: Path) -> None:
+    stages.make_linear(tmp_path / "linear")
+    model = open_model(tmp_path / "linear", stages.MAX_TOKENS)
+    reader = Reader(stages.TASK, tiny.LABELS)
+    engine = ThreadEngine([model], reader, queue_texts=32)
+    try:
+        texts = [text for text, _ in tiny.sentences(QUICK_TEXTS)]
+        made = submitted(engine, *texts)
+        outputs = [answer.output.logits for answer in made.future.result(0)]
+        many = submitted(engine, *texts, "one more")  # too many to hold up the event loop
+        again = [answer.output.logits for answer in many.future.result(WAIT_SECONDS)]
+        assert np.array_equal(outputs, again[:-1])
+        with pytest.raises(TooLong):
+            submitted(engine, "word " * 100).future.result(0)
+    finally:
+        engine.close()
+        engine.join(WAIT_SECONDS)
+
+
+def test_a_cascade_queues_only_what_its_first_stage_is_not_sure_of(tmp_path: Path) -> None:
+    made = stages.make_cascade(tmp_path / "cascade")
+    texts = list(dict.fromkeys(text for text, _ in tiny.sentences(200, seed=8)))
+    reader = Reader(stages.TASK, tiny.LABELS)
+    first = open_model(tmp_path / "small", stages.MAX_TOKENS)
+    sure = [reader.read(first.answer(text).output)[0].score for text in texts]
+    half = {"first_temperature": 1.0, "threshold": float(np.median(sure))}
+    made.model_copy(update=half).write(tmp_path / "cascade" / CASCADE)
+    model = open_model(tmp_path / "cascade", stages.MAX_TOKENS)
+    engine = ThreadEngine([model], reader, queue_texts=512)
+    try:
+        jobs = [submitted(engine, text) for text in texts]
+        at_once = [made.waiting() == 0 and made.future.done() for made in jobs]
+        answers = [made.future.result(WAIT_SECONDS)[0] for made in jobs]
+    finally:
+        engine.close()
+        engine.join(WAIT_SECONDS)
+    assert {a.stage for a in answers} == {"first", "second"}
+    for answer, done, text in zip(answers, at_once, texts, strict=True):
+        expected = model.answer(text)
+        assert answer.stage == expected.stage
+        assert done or answer.stage == "second"
+        assert np.array_equal(answer.output.logits, expected.output.logits)
+        assert np.array_equal(answer.output.embedding, expected.output.embedding)
 
 
 # -- what the numbers mean -------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message
 
-from serve.engine import Engine, Job
+from serve.engine import Engine
 from serve.gone import WATCH_AFTER_SECONDS, ClientWatch
+from serve.jobs import Job
 
 PATIENCE_SECONDS = 10.0
 

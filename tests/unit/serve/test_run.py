@@ -52,7 +52,6 @@ def settings(**changes: Any) -> ServerSettings:
         ({"port": 65536}, "65536"),
         ({"port": -1}, "-1"),
         ({"workers": 0}, "workers is 0"),
-        ({"queue_texts": 0}, "queue_texts is 0"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, Any], says: str) -> None:

@@ -1,0 +1,177 @@
+"""python -m bench.serve [--quick] [--data ../shared/data] [--only PART ...] [--keep FOLDER]
+
+Serves the model that bench.compress trains (and trains it where it is not kept) as int8 and as a
+cascade, beside peers in environments of their own (bench/serve/peers.sh makes them), under load by
+wrk on the same cores; keeps each part's figures in a folder, and ends with one line of JSON.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.compress.parts import Setting as Compressed
+from bench.report import finish, table
+from bench.serve.parts import CASCADE, CONNECTIONS, OURS, PARTS, Setting
+
+PACKAGES = ("onnxruntime", "tokenizers", "uvicorn", "uvloop", "msgspec")
+MEGABYTE = 1_000_000
+CAVEATS = (
+    "## Caveats\n\nwrk runs on the same cores as the server. Requests per second are medians over "
+    "rounds in which all sides take turns, each in a process tree of its own; milliseconds are "
+    "those of a shared virtual machine: compare within a table."
+)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="bench.serve")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--keep", type=Path, default=Path("build/bench"))
+    options = parser.parse_args()
+    suffix = "quick" if options.quick else ""
+    model = (options.keep / "compress" / suffix).resolve()
+    home = (options.keep / "serve" / suffix).resolve()
+    for folder in (model, home):
+        folder.mkdir(parents=True, exist_ok=True)
+    compressed = Compressed(options.data.resolve(), model, options.quick)
+    setting = Setting(compressed, home, options.quick)
+    for name in options.only:
+        figures = PARTS[name](setting)
+        (home / f"{name}.json").write_text(json.dumps(figures, indent=1))
+    found = {
+        name: json.loads((home / f"{name}.json").read_text())
+        for name in PARTS
+        if (home / f"{name}.json").exists()
+    }
+    sections = [SECTIONS[name](found[name]) for name in found] + [CAVEATS]
+    finish("serve", sections, PACKAGES, summary(found))
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures that the benchmark promises; null where their part was not run."""
+    http = found.get("http", {})
+    return {
+        **_ratios(http),
+        "p99_over_p50": _ratio(found.get("tail", {}), "p99_ms", "p50_ms"),
+        "install_mb": _megabytes(found.get("install", {}).get("bytes")),
+        "overload_reject_p99_ms": found.get("overload", {}).get("reject_p99_ms"),
+        "soak_rss_growth": found.get("soak", {}).get("growth"),
+        "peers": {n: s["8"]["rps"] for n, s in _peers(http).items()},
+    }
+
+
+def _ratios(http: dict[str, Any]) -> dict[str, Any]:
+    keys = ("ceiling_rps", "http_rps", "http_ceiling_ratio", "best_peer", "best_peer_ratio")
+    if not http:
+        return dict.fromkeys(keys)
+    own, peers = http["sides"][OURS], _peers(http)
+    rps = min(own["8"]["rps"], own["32"]["rps"])
+    best = max(peers, key=lambda name: peers[name]["8"]["rps"], default=None)
+    return {
+        "ceiling_rps": http["ceiling_rps"],
+        "http_rps": {c: own[str(c)]["rps"] for c in CONNECTIONS},
+        "http_ceiling_ratio": rps / http["ceiling_rps"],
+        "best_peer": best,
+        "best_peer_ratio": min((_over_best(http, OURS, c) for c in ("8", "32")), default=None),
+        "best_peer_ratio_single": _over_best(http, OURS, "1"),
+        "cascade_best_peer_ratio": min(_over_best(http, CASCADE, c) for c in ("8", "32")),
+        "cold_start_seconds": own["cold_start_seconds"],
+        "rss_mb": _megabytes(own["rss_bytes"]),
+    }
+
+
+def _over_best(http: dict[str, Any], name: str, connections: str) -> float:
+    """Requests per second over those of the best peer at the same load; nan without any."""
+    rps = [peer[connections]["rps"] for peer in _peers(http).values()]
+    return float(http["sides"][name][connections]["rps"] / max(rps, default=float("nan")))
+
+
+def _peers(http: dict[str, Any]) -> dict[str, Any]:
+    sides: dict[str, Any] = http.get("sides", {})
+    return {name: side for name, side in sides.items() if name not in (OURS, CASCADE)}
+
+
+def _ratio(found: dict[str, Any], over: str, under: str) -> float | None:
+    return found[over] / found[under] if found else None
+
+
+def _megabytes(size_bytes: float | None) -> float | None:
+    return None if size_bytes is None else size_bytes / MEGABYTE
+
+
+def _http(found: dict[str, Any]) -> str:
+    rows: list[tuple[object, ...]] = [
+        (
+            name,
+            *(
+                f"{s[str(c)]['rps']:.0f} ({s[str(c)]['p50_ms']:.1f} / {s[str(c)]['p99_ms']:.1f})"
+                for c in CONNECTIONS
+            ),
+            f"{s['8']['cpu_ms']:.2f}",
+            f"{s['rss_bytes'] / MEGABYTE:.0f}",
+            f"{s['cold_start_seconds']:.2f}",
+            s["errors"],
+        )
+        for name, s in found["sides"].items()
+    ]
+    rows += [(name, why, *[""] * 6) for name, why in found["problems"].items()]
+    head = (
+        *("server", *(f"at {c}: requests/s (p50 / p99 ms)" for c in CONNECTIONS)),
+        *("CPU ms per request at 8", "RSS MB", "cold start s", "errors"),
+    )
+    return (
+        "## One text per request, the same int8 model\n\nThe ceiling, two sessions of one thread "
+        f"in process, tokenizing included: {found['ceiling_rps']:.0f} texts/s "
+        f"({', '.join(f'{value:.0f}' for value in found['ceilings'])}).\n\n{table(head, rows)}"
+    )
+
+
+def _tail(found: dict[str, Any]) -> str:
+    return (
+        f"## Latency at 70% load\n\n{found['rate']:.0f} requests/s at random times: p50 "
+        f"{found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms from when each was due "
+        f"({found['answered']} answered, {found['other']} not)."
+    )
+
+
+def _overload(found: dict[str, Any]) -> str:
+    return (
+        f"## Four times too much\n\n{found['rate']:.0f} requests/s: {found['answered']} answered "
+        f"(p99 {found['answer_p99_ms']:.0f} ms), {found['refused']} refused with 503 (p50 "
+        f"{found['reject_p50_ms']:.1f} ms, p99 {found['reject_p99_ms']:.1f} ms), "
+        f"{found['expired']} expired, {found['broken']} connections broken."
+    )
+
+
+def _install(found: dict[str, Any]) -> str:
+    largest = ", ".join(f"{n} {size / MEGABYTE:.0f}" for n, size in found["largest"].items())
+    torch = "with torch" if found["has_torch"] else "without torch"
+    return (
+        f"## Install\n\n`edgeloop[cpu]`: {found['bytes'] / MEGABYTE:.0f} MB, {torch}. Largest, MB: "
+        f"{largest}."
+    )
+
+
+def _soak(found: dict[str, Any]) -> str:
+    sizes = [size / MEGABYTE for size in found["rss_bytes"]]
+    return (
+        f"## Soak\n\n{15 * len(sizes)} s of mixed lengths at concurrency 32: memory from "
+        f"{sizes[0]:.1f} to {sizes[-1]:.1f} MB ({100 * found['growth']:+.1f}%), most "
+        f"{max(sizes):.1f}."
+    )
+
+
+SECTIONS = {
+    "http": _http,
+    "tail": _tail,
+    "overload": _overload,
+    "install": _install,
+    "soak": _soak,
+}
+
+
+if __name__ == "__main__":
+    main()
