@@ -38,12 +38,10 @@ def find(path: str) -> tuple[Route | None, Mapping[str, str]]:
             node = node[_ANY]
         else:
             return None, NO_NAMES
-    route = node.get(_HERE)
-    return (
-        (None, NO_NAMES)
-        if route is None
-        else (route, dict(zip(_names(route), values, strict=True)))
-    )
+    if _HERE not in node:
+        return None, NO_NAMES
+    route, names = node[_HERE]
+    return route, dict(zip(names, values, strict=True))
 
 
 def shape_at(path: str) -> Shape:
@@ -59,15 +57,15 @@ def _names(route: Route) -> list[str]:
 
 
 def _tree() -> dict[str, Any]:
-    """The parts of the templates with names, as nested dicts; the route stands at _HERE, which no
-    part of a path can be."""
+    """The parts of the templates with names, as nested dicts; the route stands with its names at
+    _HERE, which no part of a path can be."""
     root: dict[str, Any] = {}
     for template, route in ROUTES.items():
         if "{" in template:
             node = root
             for part in template.split("/")[1:]:
                 node = node.setdefault(_ANY if part.startswith("{") else part, {})
-            node[_HERE] = route
+            node[_HERE] = (route, _names(route))
     return root
 
 
