@@ -20,6 +20,7 @@ from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from edgeloop.signing import verify_apart
 from edgeloop.tasks import TASKS
+from serve.autotune import shared
 from serve.engine import Engine, open_engine
 from serve.feed import Feed
 from serve.jobs import Job, Scored
@@ -103,9 +104,11 @@ class Slot:
         scope[VARIANT_KEY] = CANARY
         return self.canary.active
 
-    def failed(self, active: Active, job: Job, reason: str) -> None:
-        """A deployment did not answer a request (not for the client's own deadline). Which of
-        several texts the request was refused for is not known here: it shows nothing."""
+    def failed(self, active: Active, job: Job, reason: str, own_deadline: bool) -> None:
+        """A deployment did not answer a request. It shows nothing where the client's own deadline
+        passed, or where it was refused for one of several texts: which one is not known here."""
+        if reason == "deadline" and own_deadline:
+            return
         if reason != "invalid" or len(job.texts) == 1:
             self.answered(active, job, None)
 
@@ -193,7 +196,7 @@ class Activator:
         """
         started = time.monotonic()
         try:
-            engine = open_engine(bundle, self.workers, self.queue_texts, self.cache_texts)
+            engine = open_engine(bundle, shared(self.workers), self.queue_texts, self.cache_texts)
         except Exception as problem:
             raise ActivationError("load", f"{bundle.path}: {problem}") from problem
         try:
