@@ -1,4 +1,4 @@
-"""A request that gets an error answer, in the shape of text-embeddings-inference."""
+"""A request that gets an error answer; each dialect has its own shape for it."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,8 +6,24 @@ from typing import Literal
 import msgspec
 
 ErrorType = Literal[
-    "Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty", "Timeout"
+    "Unhealthy",
+    "Backend",
+    "Overloaded",
+    "Validation",
+    "Tokenizer",
+    "Empty",
+    "Timeout",
+    "NotFound",
+    "Unauthorized",
+    "Forbidden",
 ]
+
+
+class TeiError(msgspec.Struct):
+    """The shape of errors of text-embeddings-inference, and of all routes that are no dialect's."""
+
+    error: str
+    error_type: str
 
 
 class Refused(Exception):
@@ -29,8 +45,8 @@ class Refused(Exception):
         self.headers = tuple(headers)
 
     def body(self) -> bytes:
-        """{"error", "error_type"} as JSON."""
-        return msgspec.json.encode({"error": self.message, "error_type": self.error_type})
+        """A TeiError as JSON."""
+        return msgspec.json.encode(TeiError(self.message, self.error_type))
 
 
 def invalid(message: str) -> Refused:

@@ -107,6 +107,8 @@ def post_raw(app: EdgeApp, path: str, received: list[Message]) -> list[Message]:
     }
 
     async def receive() -> Message:
+        if not received:
+            await asyncio.Event().wait()  # as a client that waits for its answer
         return received.pop(0)
 
     async def send(message: Message) -> None:
