@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from edgeloop.bundle import Bundle
+from edgeloop.runtime import OnnxModel
 from serve.deployments import Deployments
 from serve.jobs import Job, Scored
 from serve.lifecycle_config import Canary, Shadow
@@ -79,9 +80,10 @@ def kill_thread(active: Active, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: Any) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(active.engine._model, "run", die)  # type: ignore[attr-defined]
-    active.engine.submit(Job(["a"], True, time.monotonic() + WAIT_SECONDS))
-    wait_until(lambda: not active.engine.healthy())
+    with monkeypatch.context() as patched:
+        patched.setattr(OnnxModel, "run", die)
+        active.engine.submit(Job(["a"], True, time.monotonic() + WAIT_SECONDS))
+        wait_until(lambda: not active.engine.healthy())
 
 
 def test_only_the_last_of_those_before_stays_loaded(setting: Setting) -> None:
