@@ -15,6 +15,7 @@ from edgeloop.bundle import Bundle
 from serve.capture.store import all_rows, delete_rows, list_segments, locked
 from serve.keyfile import SCOPES, add_key, revoke_key
 from serve.metrics import ROUTE_CODES
+from tests import tiny
 from tests.certificates import Authority, Pair
 from tests.edge_server import Server, launch, serving
 from tests.integration.test_serve_http import metric
@@ -331,6 +332,30 @@ def test_answers_are_captured_redacted_and_deleted_by_their_request(
     assert [row.texts[0] for row in all_rows(folder)] == ["second text", "third text"]
     assert SECRET not in server.log
     assert SECRET.encode() not in b"".join(p.read_bytes() for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("task", "inputs", "texts", "is_labelled"),
+    [
+        ("multi-label-classification", "my card", ("my card",), None),
+        ("token-classification", "my card", ("my card",), None),
+        ("text-embedding", ["my card"], ("my card",), False),
+        ("text-classification", ["my card", f"to {SECRET}"], ("my card", "to <email>"), True),
+    ],
+    ids=["labels", "entities", "vectors", "pair"],
+)
+def test_every_task_is_captured(
+    tmp_path: Path, task: str, inputs: object, texts: tuple[str, ...], is_labelled: bool | None
+) -> None:
+    bundle = tiny.make_bundle(tmp_path / "bundle", task=task, text_pair=len(texts) == 2)
+    with serving(bundle=bundle.path, capture=options(tmp_path / "rows")) as server:
+        reply = httpx.post(f"{server.url}/v1/predict", json={"inputs": inputs})
+        assert reply.status_code == 200
+        assert server.stop() == 0
+    (row,) = all_rows(tmp_path / "rows")
+    assert row.texts == texts
+    assert len(row.labels) == len(row.scores)
+    assert is_labelled is None or bool(row.labels) is is_labelled
 
 
 def test_a_hung_capture_disk_changes_nothing_but_a_counter(
