@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgeloop.recipe import Budget
 from edgeloop.records import Measurement, PairedDrop
+from edgeloop.records_compress import Invariance
 from edgeloop.records_measured import Quality
 from edgeloop.statistics import quantile_rows_needed, rows_needed
 
@@ -28,12 +29,14 @@ class Miss:
 @dataclass(frozen=True)
 class Figures:
     """What was found out about a candidate, with the confidence that its bounds hold at.
-    `is_expected`: the drop is not measured on its rows, but carried over from others."""
+    `is_expected`: the drop is not measured on its rows, but carried over from others.
+    `invariance`: None where it was not looked at, or the model answers every text by itself."""
 
     measurement: Measurement
     accuracy: PairedDrop
     quality: Quality
     is_expected: bool = False
+    invariance: Invariance | None = None
 
 
 Check = Callable[[Figures, float], Miss | None]
@@ -134,6 +137,21 @@ def _slice(figures: Figures, limit: float) -> Miss | None:
     return Miss(said, worst.drop / limit - 1.0)
 
 
+def _flips(figures: Figures, limit: float) -> Miss | None:
+    """As measured, on the texts that were tried."""
+    found = figures.invariance
+    if found is None:
+        return None
+    changes = {"a batch": found.batch, "padding": found.padding, "more threads": found.threads}
+    worst = max(changes, key=lambda name: changes[name].flips)
+    flips = changes[worst].flips
+    ratio = flips / found.rows
+    if ratio <= limit:
+        return None
+    said = f"max_flip_ratio {ratio:.3f} ({flips} of {found.rows} texts with {worst}) > {limit:g}"
+    return Miss(said, ratio / limit - 1.0 if limit > 0.0 else float(flips))
+
+
 def _percent(confidence: float) -> str:
     return f"{100 * confidence:.4g}%"
 
@@ -145,4 +163,5 @@ CHECKS: dict[str, Check] = {
     "max_accuracy_drop": _drop,
     "max_class_drop": _class,
     "max_slice_drop": _slice,
+    "max_flip_ratio": _flips,
 }

@@ -121,7 +121,10 @@ class Judge:
         quality = assess(
             job.recipe.task, job.record.labels, rows.judging, self.teacher.answers[1], outputs
         )
-        figures = Figures(measured or screened.measurement, accuracy, quality)
+        invariance = None if inspected is None else inspected.invariance
+        figures = Figures(
+            measured or screened.measurement, accuracy, quality, invariance=invariance
+        )
         if measured is None:
             missed = named.expected[kind]
         else:
@@ -146,7 +149,7 @@ class Judge:
             quality=quality,
             throughput=None if inspected is None else inspected.throughput,
             lint=None if inspected is None else inspected.lint,
-            invariance=None if inspected is None else inspected.invariance,
+            invariance=invariance,
         )
         candidate.write(job.folder / kind / RECORD_NAME)
         return candidate

@@ -21,6 +21,7 @@ from pathlib import Path
 from compress.energy import EnergyMeter
 from compress.texts import read_texts
 from edgeloop.errors import EngineError
+from edgeloop.machine import layouts
 from edgeloop.models import Model, open_model
 from edgeloop.processes import last_line, module_command, module_environment
 from edgeloop.record import Record
@@ -73,20 +74,6 @@ def measure_layouts(
             f"({last_line(done.stderr)})"
         )
     return Measured.read(out).layouts
-
-
-def layouts(cores: int) -> tuple[Layout, ...]:
-    """All that fill the cores exactly, from a worker per core to one worker for all of them.
-
-    Raises ValueError where there is no core.
-    """
-    if cores < 1:
-        raise ValueError(f"{cores} cores cannot answer anything")
-    return tuple(
-        Layout(workers=n, intra_op_threads=cores // n)
-        for n in range(cores, 0, -1)
-        if cores % n == 0
-    )
 
 
 # -- the measuring process ---------------------------------------------------------------------

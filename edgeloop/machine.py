@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from edgeloop.records import Machine
+from edgeloop.records_measured import Layout
 
 CPUINFO = Path("/proc/cpuinfo")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -34,6 +35,20 @@ def describe_machine() -> Machine:
         cores=max(1, min(_affinity(), math.ceil(cores))) if math.isfinite(cores) else _affinity(),
         memory_bytes=int(min(psutil.virtual_memory().total, memory_bytes)),
         platform=platform.platform(),
+    )
+
+
+def layouts(cores: int) -> tuple[Layout, ...]:
+    """All that fill the cores exactly, from a worker per core to one worker for all of them.
+
+    Raises ValueError where there is no core.
+    """
+    if cores < 1:
+        raise ValueError(f"{cores} cores cannot answer anything")
+    return tuple(
+        Layout(workers=n, intra_op_threads=cores // n)
+        for n in range(cores, 0, -1)
+        if cores % n == 0
     )
 
 

@@ -10,7 +10,9 @@ from edgeloop.section import Section
 class Budget(Section):
     """What the shipped model must keep to; `null` leaves a figure out of the contract.
     `max_class_drop`: how much of its recall any class may lose, `max_slice_drop`: how much of its
-    accuracy any slice (data.columns.slices, lengths), as measured on the rows that they have."""
+    accuracy any slice (data.columns.slices, lengths), as measured on the rows that they have;
+    `max_flip_ratio`: of how many texts the answer may change with what else is in a batch, with
+    padding or with more threads."""
 
     latency_p95_ms: PositiveFloat | None = None
     size_mb: PositiveFloat | None = None
@@ -18,6 +20,7 @@ class Budget(Section):
     max_accuracy_drop: float = Field(0.02, gt=0.0, le=1.0)
     max_class_drop: float | None = Field(None, gt=0.0, le=1.0)
     max_slice_drop: float | None = Field(None, gt=0.0, le=1.0)
+    max_flip_ratio: float | None = Field(None, ge=0.0, le=1.0)
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
 
 

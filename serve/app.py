@@ -1,10 +1,11 @@
-"""The server's routes. Those of predict.DIALECTS are plain ASGI, the others are Starlette's.
+"""The server's routes. Those of serve.dialects are plain ASGI, the others are Starlette's:
 
-POST /predict /embed /v1/predict /feedback    GET /health /info /metrics /drift
+POST /feedback    GET /health /info /metrics /drift /openapi.json
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 import msgspec
 from prometheus_client.exposition import choose_encoder
@@ -19,20 +20,23 @@ from edgeloop.errors import LedgerError
 from edgeloop.ledger import LabelledRow, Ledger
 from serve.access_log import log_request
 from serve.capture.writer import Capture
+from serve.dialects.dialect import MAX_BATCH_TEXTS, Asked, Served
+from serve.dialects.dialect import Route as DialectRoute
+from serve.dialects.routes import find, shape_at
 from serve.feedback import parse_feedback
 from serve.keys import KEY_NAME, Guard
 from serve.metrics import OTHER, ROUTE_CODES, ServeMetrics
-from serve.predict import DIALECTS, Predict
-from serve.refused import Refused
+from serve.openapi import document as openapi_document
+from serve.predict import Predict
+from serve.refused import ErrorType, Refused
 from serve.slot import Slot
-from serve.tei import MAX_BATCH_TEXTS
 from serve.wire import (
     CLIENT_CLOSED,
     ClientGone,
     Exchange,
+    check_content_type,
     read_body,
-    send_error,
-    send_json,
+    send_body,
 )
 
 logger = logging.getLogger(__name__)
@@ -69,6 +73,7 @@ class EdgeApp:
                 Route("/info", self._info),
                 Route("/metrics", self._scrape),
                 Route("/drift", self._drift),
+                Route("/openapi.json", _openapi),
             ],
             exception_handlers={
                 HTTPException: _http_error,
@@ -80,44 +85,74 @@ class EdgeApp:
         self._others.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = scope["path"] if scope["path"] in ROUTE_CODES else OTHER
+        path = scope["path"]
+        route, names = find(path)
+        label = path if path in ROUTE_CODES else OTHER
         exchange = Exchange(scope, send, self.draining)
         self._metrics.inflight.inc()
         try:
-            await self._dispatch(route, scope, receive, exchange)
+            if route is not None:
+                label = route.label
+            await self._dispatch(route, names, scope, receive, exchange)
         finally:
             self._metrics.inflight.dec()
-            self._metrics.answered(route, exchange.status, exchange.seconds())
+            self._metrics.answered(label, exchange.status, exchange.seconds())
             if self._access_log:
-                log_request(exchange, scope["method"], route, scope.get(KEY_NAME))
+                log_request(exchange, scope["method"], label, scope.get(KEY_NAME))
 
     async def _dispatch(
-        self, route: str, scope: Scope, receive: Receive, exchange: Exchange
+        self,
+        route: DialectRoute | None,
+        names: Mapping[str, str],
+        scope: Scope,
+        receive: Receive,
+        exchange: Exchange,
     ) -> None:
         try:
             scope[KEY_NAME] = self._guard.admit(scope)
-            if route in DIALECTS and scope["method"] == "POST":
-                await self._predict(DIALECTS[route], scope, receive, exchange.send)
-            elif route in DIALECTS:
-                await send_error(exchange.send, 405, "Validation", "use POST")
-            else:
+            if route is None:
                 await self._others(scope, receive, exchange.send)
+            elif route.dialect is not None and scope["method"] == "POST":
+                await self._predict(route.dialect, names, scope, receive, exchange)
+            else:
+                await self._view(route, names, scope, receive, exchange)
         except Refused as problem:
             self._metrics.rejected(problem.reason)
-            await send_json(exchange.send, problem.status, problem.body(), problem.headers)
+            await _send_refusal(scope, exchange, problem)
         except ClientGone:
             exchange.status = CLIENT_CLOSED
         except Exception:  # Starlette has answered its own; it raises again to have it logged
-            logger.exception("event=request_failed route=%s", route)
+            logger.exception("event=request_failed route=%s", route.label if route else OTHER)
             if not exchange.answered:
-                await send_error(exchange.send, 500, "Backend", SERVER_ERROR)
+                await _send_refusal(scope, exchange, Refused(500, "Backend", SERVER_ERROR))
 
-    async def _refused(self, _: Request, problem: Exception) -> Response:
+    async def _view(
+        self,
+        route: DialectRoute,
+        names: Mapping[str, str],
+        scope: Scope,
+        receive: Receive,
+        exchange: Exchange,
+    ) -> None:
+        """What a route tells of the server. Raises Refused (405 for a method that it has not)."""
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        view = route.views.get(method)
+        if view is None:
+            allowed = ", ".join(route.methods())
+            headers = [(b"allow", allowed.encode())]
+            raise Refused(405, "Validation", f"use {allowed}", headers=headers)
+        body = b"" if method == "GET" else await read_body(scope, receive)
+        active = self._slot.current
+        live = active.engine.healthy()
+        ready = live and not self.draining
+        served = Served(active.bundle, live, ready, self._predict.tally(active.bundle))
+        reply = view(served, Asked(body, exchange.headers, names))
+        await send_body(exchange.send, reply.status, reply.body, reply.headers, reply.content_type)
+
+    async def _refused(self, request: Request, problem: Exception) -> Response:
         assert isinstance(problem, Refused)
         self._metrics.rejected(problem.reason)
-        response = Response(problem.body(), problem.status, media_type="application/json")
-        response.raw_headers.extend(problem.headers)
-        return response
+        return _refusal(request, problem)
 
     async def _feedback(self, request: Request) -> Response:
         """Store a label. Not on the event loop: the ledger may wait for another writer."""
@@ -128,6 +163,9 @@ class EdgeApp:
                 "labels are not stored: the server was started without a ledger",
                 reason="ledger",
             )
+        check_content_type(
+            request.headers.get("content-type", "application/json").encode("latin-1")
+        )
         body = await read_body(request.scope, request.receive)
         row = parse_feedback(body, self._slot.current.bundle.manifest)
         labelled = LabelledRow(row.id, row.text, row.label)
@@ -195,14 +233,32 @@ async def _client_gone(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED)
 
 
-async def _server_error(_: Request, __: Exception) -> Response:
-    return _json({"error": SERVER_ERROR, "error_type": "Backend"}, 500)
+async def _openapi(_: Request) -> Response:
+    return Response(openapi_document(), media_type="application/json")
 
 
-async def _http_error(_: Request, problem: Exception) -> Response:
-    """Starlette's own 404 and 405, in TEI's shape."""
+async def _server_error(request: Request, __: Exception) -> Response:
+    return _refusal(request, Refused(500, "Backend", SERVER_ERROR))
+
+
+async def _http_error(request: Request, problem: Exception) -> Response:
+    """Starlette's own 404 and 405."""
     assert isinstance(problem, HTTPException)
-    document = {"error": problem.detail, "error_type": "Validation"}
-    response = _json(document, problem.status_code)
-    response.headers.update(problem.headers or {})
+    kind: ErrorType = "NotFound" if problem.status_code == 404 else "Validation"
+    headers = [(k.encode(), v.encode()) for k, v in (problem.headers or {}).items()]
+    detail = f"{problem.detail}: {request.method} {request.url.path}"
+    return _refusal(request, Refused(problem.status_code, kind, detail, headers=headers))
+
+
+def _refusal(request: Request, problem: Refused) -> Response:
+    """In the shape of the path's dialect."""
+    status, body = shape_at(request.scope["path"])(problem)
+    response = Response(body, status, media_type="application/json")
+    response.raw_headers.extend(problem.headers)
     return response
+
+
+async def _send_refusal(scope: Scope, exchange: Exchange, problem: Refused) -> None:
+    """In the shape of the path's dialect."""
+    status, body = shape_at(scope["path"])(problem)
+    await send_body(exchange.send, status, body, problem.headers)

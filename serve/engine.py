@@ -2,7 +2,8 @@
 
 A text is scored alone, so that no answer depends on the company it came in (dynamic int8 takes
 one activation scale for the whole batch), and because batches in order of arrival lose more to
-padding than they win. Threads share one session: ONNX Runtime lets go of the GIL while it runs.
+padding than they win. How many threads there are, and whether they share a session, is measured
+(serve/autotune.py).
 
 What takes no longer than handing it to a thread is answered where the request is: by a linear
 model, by a cascade's linear first stage, from the cache. A text that is queued or being answered
@@ -13,16 +14,17 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 from edgeloop.bundle import Bundle
 from edgeloop.errors import EngineError, TextTooLong
-from edgeloop.models import Model, begin_of, open_model
+from edgeloop.models import Model, begin_of
 from edgeloop.rows import TextInput
 from edgeloop.runtime import Answered
+from serve.autotune import Threads, open_models
 from serve.jobs import Expired, Job, QueueFull, Reader, Scored, TooLong, Unhealthy
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ SMOOTHING = 0.1
 QUICK_TEXTS = 8
 
 Key = tuple[TextInput, bool]
+# How a thread goes on with a text, by its own model.
+Finish = Callable[[Model], Answered]
 
 
 class Engine(Protocol):
@@ -65,7 +69,7 @@ class Work:
     """One text to be answered, and who wants the answer: jobs with the text's place in each."""
 
     key: Key
-    finish: Callable[[], Answered]
+    finish: Finish
     wanted: list[tuple[Job, int]] = field(default_factory=list)
     taken: bool = False
     dropped: bool = False
@@ -99,14 +103,13 @@ class ThreadEngine:
 
     def __init__(
         self,
-        model: Model,
+        models: Sequence[Model],
         reader: Reader,
-        workers: int,
         queue_texts: int,
         cache_texts: int = 0,
     ) -> None:
-        self._model = model
-        self._begin = begin_of(model)
+        """`models`: one per thread, which may be the same one."""
+        self._begin = begin_of(models[0])
         self._reader = reader
         self._limit = queue_texts
         self._cache = Cache(cache_texts)
@@ -118,8 +121,8 @@ class ThreadEngine:
         self._changed = threading.Condition()
         self._dead: set[int] = set()  # threads, by their ident
         self._threads = [
-            threading.Thread(target=self._work, name=f"engine-{i}", daemon=True)
-            for i in range(workers)
+            threading.Thread(target=self._work, args=(model,), name=f"engine-{i}", daemon=True)
+            for i, model in enumerate(models)
         ]
         for thread in self._threads:
             thread.start()
@@ -167,12 +170,11 @@ class ThreadEngine:
 
     # -- admission: on the thread that asks ------------------------------------------------------
 
-    def _begin_all(self, job: Job) -> dict[int, Callable[[], Answered]]:
+    def _begin_all(self, job: Job) -> dict[int, Finish]:
         """Answer what is quick; of the other texts, how a thread goes on with them."""
         if self._begin is None or len(job.texts) > QUICK_TEXTS:
-            answer = self._model.answer
-            return {i: partial(answer, t, job.truncate) for i, t in enumerate(job.texts)}
-        rest = {}
+            return {i: partial(_ask, text, job.truncate) for i, text in enumerate(job.texts)}
+        rest: dict[int, Finish] = {}
         for i, text in enumerate(job.texts):
             started = time.monotonic()
             try:
@@ -180,7 +182,7 @@ class ThreadEngine:
                 if isinstance(begun, Answered):
                     job.scores[i] = self._scored(text, begun, 0.0, time.monotonic() - started)
                 else:
-                    rest[i] = begun
+                    rest[i] = partial(_go_on, begun)
             except Exception as problem:
                 job.future.set_exception(_told(problem, i))
                 return {}
@@ -200,7 +202,7 @@ class ThreadEngine:
         if new and (self._queued + new > self._limit or too_late):
             raise QueueFull(wait_seconds)
 
-    def _enqueue(self, job: Job, index: int, finish: Callable[[], Answered]) -> None:
+    def _enqueue(self, job: Job, index: int, finish: Finish) -> None:
         """The lock is held."""
         key = (job.texts[index], job.truncate)
         work = self._works.get(key)
@@ -213,10 +215,10 @@ class ThreadEngine:
 
     # -- answering: on the threads ---------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _work(self, model: Model) -> None:
         try:
             while (work := self._take()) is not None:
-                self._answer(work)
+                self._answer(work, model)
         except BaseException:
             logger.exception("event=inference_thread_died")
             with self._changed:
@@ -246,10 +248,10 @@ class ThreadEngine:
                     job.queued -= 1
                 return work
 
-    def _answer(self, work: Work) -> None:
+    def _answer(self, work: Work, model: Model) -> None:
         started = time.monotonic()
         try:
-            scored = self._scored(work.key[0], work.finish(), 0.0, 0.0)
+            scored = self._scored(work.key[0], work.finish(model), 0.0, 0.0)
         except BaseException as problem:
             with self._changed:
                 if not isinstance(problem, Exception):
@@ -316,11 +318,18 @@ def _told(problem: BaseException, index: int) -> Exception:
     return problem if isinstance(problem, Exception) else EngineError("died")
 
 
+def _ask(text: TextInput, truncate: bool, model: Model) -> Answered:
+    return model.answer(text, truncate)
+
+
+def _go_on(begun: Callable[[], Answered], _: Model) -> Answered:
+    return begun()
+
+
 def open_engine(
-    bundle: Bundle, workers: int, queue_texts: int, cache_texts: int = 0
+    bundle: Bundle, threads: Threads, queue_texts: int, cache_texts: int = 0
 ) -> ThreadEngine:
     """Load a bundle's model. Raises EngineError where it does not load."""
     manifest = bundle.manifest
-    model = open_model(bundle.path, manifest.max_tokens)
     reader = Reader(manifest.task, manifest.labels, manifest.abstain_below)
-    return ThreadEngine(model, reader, workers, queue_texts, cache_texts)
+    return ThreadEngine(open_models(bundle, threads), reader, queue_texts, cache_texts)

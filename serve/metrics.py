@@ -18,19 +18,36 @@ OTHER = "other"
 CLASS_LIMIT = 100
 # 0.5 ms to 10 s: a small classifier answers in about a millisecond.
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+# What may go wrong with a request for answers; other dialects say 400 for 422.
+ANSWER_CODES = (200, 400, 401, 403, 405, 413, 415, 422, 424, 429, 499, 500, 503, 504)
+NAMED_CODES = (200, 400, 401, 403, 404, 405, 413, 415, 424, 429, 499, 500, 503, 504)
+# By route, as templates: what a path names is no label. What is told of server and models is
+# counted together: it is asked seldom, and each label costs thirty series.
 ROUTE_CODES = {
-    "/predict": (200, 400, 401, 403, 405, 413, 422, 424, 429, 499, 500, 503, 504),
-    "/embed": (200, 400, 401, 403, 405, 413, 422, 424, 429, 499, 500, 503, 504),
-    "/v1/predict": (200, 400, 401, 403, 405, 413, 422, 424, 429, 499, 500, 503, 504),
-    "/feedback": (200, 400, 401, 403, 405, 413, 422, 429, 499, 500, 503),
+    "/predict": ANSWER_CODES,
+    "/embed": ANSWER_CODES,
+    "/v1/predict": ANSWER_CODES,
+    "/": (*ANSWER_CODES, 404),
+    "/hf/{model}": (*ANSWER_CODES, 404),
+    "/v1/embeddings": NAMED_CODES,
+    "/v1/models": (200, 401, 403, 404, 405, 429, 500),
+    "/classify": NAMED_CODES,
+    "/pooling": NAMED_CODES,
+    "/v2/models/{model}/infer": NAMED_CODES,
+    "/v2": (200, 401, 403, 404, 405, 429, 500, 503),
+    "/v2/repository": (200, 400, 401, 403, 405, 413, 415, 429, 499, 500),
+    "/feedback": (200, 400, 401, 403, 405, 413, 415, 422, 429, 499, 500, 503),
     "/health": (200, 405, 500, 503),
     "/info": (200, 401, 403, 405, 429, 500),
     "/metrics": (200, 401, 403, 405, 429, 500),
     "/drift": (200, 401, 403, 405, 429, 500),
+    "/openapi.json": (200, 401, 403, 405, 429, 500),
     OTHER: (401, 403, 404, 405, 429, 500),
 }
+CANCELLATIONS = ("client_gone",)
 REJECTIONS = (
     "invalid",
+    "unknown_model",
     "body_too_large",
     "queue_full",
     "deadline",
@@ -85,6 +102,12 @@ class ServeMetrics:
         self._rejected = Counter(
             metric_name("rejected", total=True),
             "Requests that were refused, and connections that were closed by a limit",
+            ("model", "reason"),
+            registry=registry,
+        )
+        self._cancelled = Counter(
+            metric_name("cancelled", total=True),
+            "Requests whose texts were taken out of the queue, unanswered",
             ("model", "reason"),
             registry=registry,
         )
@@ -176,12 +199,17 @@ class ServeMetrics:
         )
 
     def _start_at_zero(self) -> None:
+        # Looked up by what a request knows: labels() takes a lock and three microseconds.
+        self._durations: dict[str, Histogram] = {}
+        self._answers: dict[tuple[str, int], Counter] = {}
         for route, codes in ROUTE_CODES.items():
-            self._duration.labels(self.model, VARIANT, route)
+            self._durations[route] = self._duration.labels(self.model, VARIANT, route)
             for code in codes:
-                self._requests.labels(self.model, VARIANT, route, str(code))
+                self._answers[route, code] = self._answer(route, code)
         for reason in REJECTIONS:
             self._rejected.labels(self.model, reason)
+        for reason in CANCELLATIONS:
+            self._cancelled.labels(self.model, reason)
         for reason in SWAP_REASONS:
             self._swaps.labels(self.model, reason)
         for reason in CAPTURE_DROPS:
@@ -200,8 +228,11 @@ class ServeMetrics:
 
     def answered(self, route: str, code: int, seconds: float) -> None:
         """Count one HTTP answer; `route` must be a key of ROUTE_CODES."""
-        self._requests.labels(self.model, VARIANT, route, str(code)).inc()
-        self._duration.labels(self.model, VARIANT, route).observe(seconds)
+        (self._answers.get((route, code)) or self._answer(route, code)).inc()
+        self._durations[route].observe(seconds)
+
+    def _answer(self, route: str, code: int) -> Counter:
+        return self._requests.labels(self.model, VARIANT, route, str(code))
 
     def scored(self, answers: Sequence[Scored], class_names: Sequence[str]) -> None:
         """Count answered texts by the class name of the highest probability."""
@@ -221,6 +252,10 @@ class ServeMetrics:
     def capture_dropped(self, reason: str, rows: int = 1) -> None:
         """Count rows that the capture lost; `reason` is one of CAPTURE_DROPS."""
         self._capture_dropped.labels(self.model, reason).inc(rows)
+
+    def cancelled(self, reason: str) -> None:
+        """Count a request that nobody waits for any more; `reason` is one of CANCELLATIONS."""
+        self._cancelled.labels(self.model, reason).inc()
 
     def swapped(self, reason: str) -> None:
         """Count an attempt to swap; `reason` is one of SWAP_REASONS."""

@@ -1,60 +1,34 @@
-"""POST /predict, /embed and /v1/predict: the hot routes, written against ASGI itself. They differ
-in the shapes of request and reply alone.
+"""The hot routes, written against ASGI itself: a body becomes texts, the texts are answered, the
+answers become a body. Dialects differ in the shapes of request and reply alone.
 """
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from edgeloop.bundle import Bundle
 from edgeloop.errors import EngineError
 from edgeloop.observer import Observation
-from edgeloop.records import Manifest
 from edgeloop.rows import whole_text
 from serve.capture.writer import Capture
+from serve.dialects.dialect import MAX_BATCH_TEXTS, Asked, Dialect, Reply
 from serve.engine import Engine
+from serve.gone import ClientWatch
 from serve.jobs import Expired, Job, QueueFull, Scored, TooLong, Unhealthy
-from serve.metrics import ServeMetrics
+from serve.metrics import VARIANT, ServeMetrics
 from serve.refused import Refused, retry_after
 from serve.slot import Active, Slot
-from serve.tei import (
-    MAX_BATCH_TEXTS,
-    PredictRequest,
-    encode_embeddings,
-    encode_predictions,
-    parse_embed,
-    parse_predict,
-)
-from serve.v1 import encode_v1, parse_v1
-from serve.wire import REQUEST_ID, header, milliseconds, read_body, send_json
+from serve.tally import Tallies, Tally
+from serve.wire import ClientGone, Exchange, check_content_type, milliseconds, read_body, send_body
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_LEAST_SECONDS = 0.05
-
-
-Parse = Callable[[bytes, Manifest, int], PredictRequest]
-Encode = Callable[[Sequence[Scored], Bundle, PredictRequest], bytes]
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """The shapes of a route: what a body asks for, and how the answers are told."""
-
-    parse: Parse
-    encode: Encode
-
-
-DIALECTS = {
-    "/predict": Dialect(parse_predict, lambda a, b, r: encode_predictions(a, b.manifest, r)),
-    "/embed": Dialect(parse_embed, lambda a, b, r: encode_embeddings(a)),
-    "/v1/predict": Dialect(parse_v1, lambda a, b, r: encode_v1(a, b)),
-}
 
 
 class Predict:
@@ -71,22 +45,101 @@ class Predict:
         self._slot = slot
         self._metrics = metrics
         self._max_batch_texts = min(MAX_BATCH_TEXTS, queue_texts)
+        self._tallies = Tallies()
 
-    async def __call__(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(
+        self,
+        dialect: Dialect[Any],
+        names: Mapping[str, str],
+        scope: Scope,
+        receive: Receive,
+        exchange: Exchange,
+    ) -> None:
         """Raises Refused, wire.ClientGone."""
-        body = await read_body(scope, receive)
-        timeout_seconds = client_timeout(header(scope, b"x-request-timeout-ms"))
+        headers = exchange.headers
+        body = await read_body(scope, receive)  # first: a client that still sends hears no refusal
+        check_content_type(headers.get(b"content-type"))
+        timeout_seconds = client_timeout(headers.get(b"x-request-timeout-ms"))
         with self._slot.current as active:  # admitted: no await between this and submit()
-            request = dialect.parse(body, active.bundle.manifest, self._max_batch_texts)
-            job = Job(request.texts, request.truncate, _deadline(active, timeout_seconds))
-            answers = await _answer(active, job)
+            asked = Asked(body, headers, names, VARIANT)
+            reply, answers = await self._ask(dialect, asked, active, timeout_seconds, receive)
+        if self._capture is not None:
+            self._capture.offer(exchange.id, active.bundle.digest, answers)
+        told = [*reply.headers, *_headers(active.bundle, answers)]
+        await send_body(exchange.send, reply.status, reply.body, told, reply.content_type)
+
+    async def _ask(
+        self,
+        dialect: Dialect[Any],
+        asked: Asked,
+        active: Active,
+        timeout_seconds: float,
+        receive: Receive,
+    ) -> tuple[Reply, list[Scored]]:
+        request = dialect.parse(asked, active.bundle, self._max_batch_texts)
+        left_seconds = min(
+            active.bundle.manifest.deadline_ms / 1000.0, timeout_seconds, request.timeout_seconds
+        )
+        job = Job(request.texts, request.truncate, time.monotonic() + left_seconds)
+        tally = self.tally(active.bundle)
+        try:
+            answers = await self._answer(active, dialect, job, left_seconds, receive)
             reply = dialect.encode(answers, active.bundle, request)
-            self._metrics.scored(answers, active.class_names)
-            for answer in answers:
-                active.feed.put(_observation(answer))
-            if self._capture is not None:
-                self._capture.offer(scope[REQUEST_ID], active.bundle.digest, answers)
-        await send_json(send, 200, reply, _headers(active.bundle, answers))
+        except Exception:
+            tally.failed += 1
+            raise
+        tally.add(answers)
+        self._metrics.scored(answers, active.class_names)
+        for answer in answers:
+            active.feed.put(_observation(answer))
+        return reply, answers
+
+    def tally(self, bundle: Bundle) -> Tally:
+        """What was answered with a bundle."""
+        return self._tallies.of(bundle.digest)
+
+    async def _answer(
+        self,
+        active: Active,
+        dialect: Dialect[Any],
+        job: Job,
+        left_seconds: float,
+        receive: Receive,
+    ) -> list[Scored]:
+        """Submit and wait; what the engine raises becomes the answer's status."""
+        try:
+            return await _submit(active.engine, job, left_seconds, receive)
+        except QueueFull as problem:
+            raise _overloaded(problem.retry_after_seconds) from None
+        except ClientGone:
+            self._metrics.cancelled("client_gone")
+            raise
+        except Expired:
+            raise _late() from None
+        except TooLong as problem:
+            raise _too_long(active, dialect, job, problem) from None
+        except Unhealthy as problem:
+            raise Refused(503, "Unhealthy", str(problem), reason="engine") from None
+        except Exception as problem:  # ONNX Runtime raises its own, unexported types
+            logger.exception("event=inference_failed bundle=%s", active.bundle.digest[:12])
+            message = str(problem) if isinstance(problem, EngineError) else "the model failed"
+            raise Refused(424, "Backend", message, reason="engine") from None
+
+
+async def _submit(engine: Engine, job: Job, left_seconds: float, receive: Receive) -> list[Scored]:
+    """Raises ClientGone where the client left before a thread had taken all its texts."""
+    engine.submit(job)
+    if job.future.done():
+        return job.future.result()
+    watch = ClientWatch(engine, job, left_seconds, receive)
+    try:
+        return await asyncio.wrap_future(job.future)
+    except Expired:
+        if watch.gone:
+            raise ClientGone from None
+        raise
+    finally:
+        watch.close()
 
 
 def _headers(bundle: Bundle, answers: Sequence[Scored]) -> list[tuple[bytes, bytes]]:
@@ -118,44 +171,13 @@ def client_timeout(value: bytes | None) -> float:
     return timeout_ms / 1000.0
 
 
-def _deadline(active: Active, timeout_seconds: float) -> float:
-    allowed_seconds = active.bundle.manifest.deadline_ms / 1000.0
-    return time.monotonic() + min(allowed_seconds, timeout_seconds)
-
-
-async def _answer(active: Active, job: Job) -> list[Scored]:
-    """Submit and wait; what the engine raises becomes the answer's status."""
-    try:
-        return await _submit(active.engine, job)
-    except QueueFull as problem:
-        raise _overloaded(problem.retry_after_seconds) from None
-    except Expired:
-        raise Refused(
-            504,
-            "Timeout",
-            "the deadline passed while the request waited for an inference thread",
-            reason="deadline",
-        ) from None
-    except TooLong as problem:
-        raise _too_long(active, job, problem) from None
-    except Unhealthy as problem:
-        raise Refused(503, "Unhealthy", str(problem), reason="engine") from None
-    except Exception as problem:  # ONNX Runtime raises its own, unexported types
-        logger.exception("event=inference_failed bundle=%s", active.bundle.digest[:12])
-        message = str(problem) if isinstance(problem, EngineError) else "the model failed"
-        raise Refused(424, "Backend", message, reason="engine") from None
-
-
-async def _submit(engine: Engine, job: Job) -> list[Scored]:
-    engine.submit(job)
-    if job.future.done():
-        return job.future.result()
-    left_seconds = job.deadline - time.monotonic()
-    timer = asyncio.get_running_loop().call_later(left_seconds, engine.expire, job)
-    try:
-        return await asyncio.wrap_future(job.future)
-    finally:
-        timer.cancel()
+def _late() -> Refused:
+    return Refused(
+        504,
+        "Timeout",
+        "the deadline passed while the request waited for an inference thread",
+        reason="deadline",
+    )
 
 
 def _overloaded(retry_after_seconds: float) -> Refused:
@@ -169,13 +191,13 @@ def _overloaded(retry_after_seconds: float) -> Refused:
     )
 
 
-def _too_long(active: Active, job: Job, problem: TooLong) -> Refused:
+def _too_long(active: Active, dialect: Dialect[Any], job: Job, problem: TooLong) -> Refused:
     where = "" if len(job.texts) == 1 else f"[{problem.index}]"
     return Refused(
         422,
         "Validation",
-        f"`inputs`{where} has more than {active.bundle.manifest.max_tokens} tokens; shorten it, or "
-        'send "truncate": true to have it cut at its end',
+        f"`{dialect.inputs}`{where} has more than {active.bundle.manifest.max_tokens} tokens; "
+        f"{dialect.longer}",
     )
 
 

@@ -1,4 +1,4 @@
-"""A request that gets an error answer, in the shape of text-embeddings-inference."""
+"""A request that gets an error answer; each dialect has its own shape for it."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,17 @@ ErrorType = Literal[
     "Tokenizer",
     "Empty",
     "Timeout",
+    "NotFound",
     "Unauthorized",
     "Forbidden",
 ]
+
+
+class TeiError(msgspec.Struct):
+    """The shape of errors of text-embeddings-inference, and of all routes that are no dialect's."""
+
+    error: str
+    error_type: str
 
 
 class Refused(Exception):
@@ -38,8 +46,8 @@ class Refused(Exception):
         self.headers = tuple(headers)
 
     def body(self) -> bytes:
-        """{"error", "error_type"} as JSON."""
-        return msgspec.json.encode({"error": self.message, "error_type": self.error_type})
+        """A TeiError as JSON."""
+        return msgspec.json.encode(TeiError(self.message, self.error_type))
 
 
 def retry_after(seconds: float) -> list[tuple[bytes, bytes]]:

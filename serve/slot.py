@@ -21,6 +21,7 @@ from edgeloop.records import Verdict
 from edgeloop.rows import TextInput
 from edgeloop.signing import verify_apart
 from edgeloop.tasks import TASKS
+from serve.autotune import shared
 from serve.engine import Engine, open_engine
 from serve.feed import Feed
 from serve.jobs import Job, Scored
@@ -117,7 +118,7 @@ class Activator:
         """
         started = time.monotonic()
         try:
-            engine = open_engine(bundle, self.workers, self.queue_texts, self.cache_texts)
+            engine = open_engine(bundle, shared(self.workers), self.queue_texts, self.cache_texts)
         except Exception as problem:
             raise ActivationError("load", f"{bundle.path}: {problem}") from problem
         try:

@@ -1,4 +1,4 @@
-"""Plain ASGI: reading a bounded body, sending JSON, and what every answer carries.
+"""Plain ASGI: reading a bounded body, sending an answer, and what every answer carries.
 
 Headers of every answer: x-request-id (the client's, or a new one), x-total-time (ms), and while
 the server drains `connection: close`, so that no client is left on a connection that goes away.
@@ -8,9 +8,9 @@ import time
 import uuid
 from collections.abc import Sequence
 
-import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from serve.inflate import inflate
 from serve.refused import Refused
 
 MAX_BODY_BYTES = 256 * 1024
@@ -19,8 +19,8 @@ MAX_BODY_BYTES = 256 * 1024
 DRAIN_BYTES = 8 * 1024 * 1024
 CLIENT_CLOSED = 499
 REQUEST_ID_MAX_CHARS = 128
-# Where the request's id is found in the ASGI scope.
-REQUEST_ID = "edgeloop.request_id"
+JSON = b"application/json"
+PLAIN_TYPES = frozenset((JSON, b"application/json; charset=utf-8", b"application/octet-stream"))
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -30,7 +30,7 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """One request and its answer: wraps `send`, keeps the status. Its id is in the scope."""
+    """One request and its answer: wraps `send`, keeps the status."""
 
     def __init__(self, scope: Scope, send: Send, draining: bool) -> None:
         self.started = time.perf_counter()
@@ -38,8 +38,8 @@ class Exchange:
         self.answered = False
         self._send = send
         self._draining = draining
-        self.id = request_id(header(scope, b"x-request-id"))
-        scope[REQUEST_ID] = self.id
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = request_id(self.headers.get(b"x-request-id"))
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers of every answer."""
@@ -78,7 +78,11 @@ def milliseconds(seconds: float) -> bytes:
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """The whole body. Raises Refused (413) where it is larger, ClientGone where it ends early."""
+    """The whole body, inflated where it was deflated.
+
+    Raises Refused (413) where it is larger, before or after, or (400, 415) where it is not what its
+    Content-Encoding says; ClientGone where it ends early.
+    """
     length = header(scope, b"content-length")
     announced = int(length) if length is not None and length.isdigit() else 0
     chunks: list[bytes] = []
@@ -100,21 +104,37 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int = MAX_BODY_
             reason="body_too_large",
             headers=[(b"connection", b"close")],
         )
-    return b"".join(chunks)
+    body = b"".join(chunks)
+    encoding = header(scope, b"content-encoding")
+    return body if encoding is None else inflate(body, encoding, limit_bytes)
 
 
-async def send_json(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-    """Answer with a JSON body."""
+def check_content_type(value: bytes | None) -> None:
+    """Raises Refused (415) where a body says that it is something else than JSON in UTF-8. Bytes of
+    no particular type, and those of no type at all, are read as JSON."""
+    if value is None or value in PLAIN_TYPES:
+        return
+    kind, *parameters = (part.strip() for part in value.decode("latin-1").lower().split(";"))
+    charsets = [p.partition("=")[2].strip(' "') for p in parameters if p.startswith("charset")]
+    is_json = kind == "application/json" or (kind.startswith("application/") and "+json" in kind)
+    if (is_json or kind == "application/octet-stream") and set(charsets) <= {"utf-8", "utf8"}:
+        return
+    raise Refused(
+        415,
+        "Validation",
+        f"content-type {value.decode('latin-1')!r} is not read here; send JSON in UTF-8 as "
+        "application/json",
+    )
+
+
+async def send_body(
+    send: Send, status: int, body: bytes, headers: Headers = (), content_type: bytes = JSON
+) -> None:
+    """Answer with a whole body."""
     plain = [
-        (b"content-type", b"application/json"),
+        (b"content-type", content_type),
         (b"content-length", str(len(body)).encode()),
         *headers,
     ]
     await send({"type": "http.response.start", "status": status, "headers": plain})
     await send({"type": "http.response.body", "body": body})
-
-
-async def send_error(send: Send, status: int, error_type: str, message: str) -> None:
-    """Answer with {"error", "error_type"}."""
-    body = msgspec.json.encode({"error": message, "error_type": error_type})
-    await send_json(send, status, body)

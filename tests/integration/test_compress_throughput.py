@@ -13,11 +13,11 @@ from compress.throughput import (
     BURSTS,
     Load,
     best_throughput,
-    layouts,
     measure_layouts,
     open_sessions,
 )
 from edgeloop.errors import EngineError
+from edgeloop.machine import layouts
 from edgeloop.records_measured import Layout
 from tests import tiny
 

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +13,7 @@ from starlette.types import Message, Scope
 
 from edgeloop.bundle import Bundle
 from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.runtime import OnnxModel
 from serve.app import EdgeApp
 from serve.jobs import Job, Unhealthy
 from serve.metrics import ServeMetrics
@@ -107,6 +107,8 @@ def post_raw(app: EdgeApp, path: str, received: list[Message]) -> list[Message]:
     }
 
     async def receive() -> Message:
+        if not received:
+            await asyncio.Event().wait()  # as a client that waits for its answer
         return received.pop(0)
 
     async def send(message: Message) -> None:
@@ -124,13 +126,13 @@ def test_a_client_that_leaves_early_is_counted_and_not_answered(
     assert counted(metrics, "/predict", "499") == 1
 
 
-def test_health_tells_of_a_dead_thread(app: EdgeApp, active: Active) -> None:
+def test_health_tells_of_a_dead_thread(app: EdgeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     assert get(app, "/health").status_code == 200
 
-    def die(_: Any) -> None:
+    def die(*_: object) -> None:
         raise SystemExit
 
-    active.engine._model.run = die  # type: ignore[attr-defined]
+    monkeypatch.setattr(OnnxModel, "run", die)
     reply = post_raw(app, "/predict", [complete(b'{"inputs": "a"}')])
     assert reply[0]["status"] == 424
     health = get(app, "/health")

@@ -66,9 +66,22 @@ def test_no_route_but_health_answers_without_a_key(http: httpx.Client, route: st
             assert reply.status_code in (200, 405)
             continue
         assert reply.status_code == 401
-        assert reply.json()["error_type"] == "Unauthorized"
+        assert reply.json()["error"]
         assert reply.headers["www-authenticate"] == "Bearer"
         assert "x-request-id" in reply.headers
+
+
+def test_every_dialect_says_it_in_its_own_shape(http: httpx.Client) -> None:
+    said = {
+        route: http.post(route, json={}).json()["error"]
+        for route in ("/predict", "/v1/embeddings", "/classify", "/v2/models/tiny/infer")
+    }
+    assert said["/v1/embeddings"]["code"] == "invalid_api_key"
+    assert said["/classify"]["code"] == 401
+    assert "x-api-key" in said["/predict"]
+    assert "x-api-key" in said["/v2/models/tiny/infer"]
+    assert http.get("/v2/health/live").status_code == 200
+    assert http.get("/v2/health/ready").status_code == 200
 
 
 def test_a_key_opens_the_routes_of_its_scopes(

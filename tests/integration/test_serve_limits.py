@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from tests.integration.test_serve_http import metric
 
 TIMEOUT_SECONDS = 30.0
 CLIENTS = 8
+NUMBERS = count()
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +27,11 @@ def slow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def ask(server: Server, timeout_ms: int | None = None) -> httpx.Response:
+    """A new text each time: one that is being answered is not answered twice."""
     headers = {} if timeout_ms is None else {"x-request-timeout-ms": str(timeout_ms)}
     return httpx.post(
         f"{server.url}/predict",
-        json={"inputs": "my card"},
+        json={"inputs": f"my card {next(NUMBERS)}"},
         headers=headers,
         timeout=TIMEOUT_SECONDS,
     )
@@ -64,7 +67,8 @@ def test_a_queued_request_is_answered_504_at_its_deadline(slow_bundle: Bundle) -
     ):
         replies = list(pool.map(lambda _: ask(server, timeout_ms=20), range(CLIENTS)))
         codes = [reply.status_code for reply in replies]
-        assert set(codes) == {200, 504}
+        # Who would wait beyond the deadline behind others is told at once.
+        assert {200, 504} <= set(codes) <= {200, 503, 504}
         late = next(reply for reply in replies if reply.status_code == 504)
         assert late.json()["error_type"] == "Timeout"
         assert rejected(server, "deadline") == codes.count(504)
@@ -78,7 +82,7 @@ def test_the_bundles_own_deadline_holds_without_a_header(tmp_path: Path) -> None
         ThreadPoolExecutor(CLIENTS) as pool,
     ):
         codes = {reply.status_code for reply in pool.map(lambda _: ask(server), range(CLIENTS))}
-        assert codes == {200, 504}
+        assert {200, 504} <= codes <= {200, 503, 504}
 
 
 def in_flight(server: Server) -> float:

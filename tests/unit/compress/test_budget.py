@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from compress.budget import CHECKS, Figures, excess_ratio, limits, misses
 from edgeloop.recipe import Budget
 from edgeloop.records import Measurement, PairedDrop
+from edgeloop.records_compress import Change, Invariance
 from edgeloop.records_measured import SliceQuality
 from edgeloop.statistics import drop_upper_bound
 from tests.certified import drop, measurement, quality
@@ -115,3 +116,27 @@ def test_the_slice_that_loses_most_is_named_with_its_rows() -> None:
     (miss,) = misses(figures, Budget(max_slice_drop=0.05))
     assert miss.text.startswith("max_slice_drop 0.100 (shop: north: accuracy 0.800, was 0.900, 60")
     assert misses(figures, Budget(max_slice_drop=0.11)) == ()
+
+
+def invariance(batch: int = 0, padding: int = 0, threads: int = 0) -> Invariance:
+    def change(flips: int) -> Change:
+        return Change(max_change=0.1, flips=flips)
+
+    return Invariance(
+        rows=50, batch=change(batch), padding=change(padding), threads=change(threads)
+    )
+
+
+def test_the_worst_company_is_what_answers_must_not_depend_on() -> None:
+    def flips(found: Invariance | None, limit: float) -> list[str]:
+        figures = Figures(measurement(), drop(), quality(), invariance=found)
+        return [miss.text for miss in misses(figures, Budget(max_flip_ratio=limit))]
+
+    found = invariance(batch=1, padding=3, threads=2)
+    (text,) = flips(found, 0.05)
+    assert text == "max_flip_ratio 0.060 (3 of 50 texts with padding) > 0.05"
+    assert flips(found, 0.06) == []
+    assert flips(None, 0.0) == []
+    assert flips(invariance(), 0.0) == []
+    (text,) = flips(invariance(threads=1), 0.0)
+    assert "1 of 50 texts with more threads" in text

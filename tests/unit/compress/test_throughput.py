@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.throughput import layouts
+from edgeloop.machine import layouts
 from edgeloop.records_measured import Layout
 
 

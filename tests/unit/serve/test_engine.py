@@ -53,7 +53,7 @@ class GateModel:
 def running(
     model: GateModel, workers: int = 1, queue_texts: int = 4, cache_texts: int = 0
 ) -> Iterator[ThreadEngine]:
-    engine = ThreadEngine(model, READER, workers, queue_texts, cache_texts)
+    engine = ThreadEngine([model] * workers, READER, queue_texts, cache_texts)
     try:
         yield engine
     finally:
@@ -296,7 +296,7 @@ def test_a_linear_model_answers_before_submit_returns(tmp_path: Path) -> None:
     stages.make_linear(tmp_path / "linear")
     model = open_model(tmp_path / "linear", stages.MAX_TOKENS)
     reader = Reader(stages.TASK, tiny.LABELS)
-    engine = ThreadEngine(model, reader, workers=1, queue_texts=32)
+    engine = ThreadEngine([model], reader, queue_texts=32)
     try:
         texts = [text for text, _ in tiny.sentences(QUICK_TEXTS)]
         made = submitted(engine, *texts)
@@ -320,7 +320,7 @@ def test_a_cascade_queues_only_what_its_first_stage_is_not_sure_of(tmp_path: Pat
     half = {"first_temperature": 1.0, "threshold": float(np.median(sure))}
     made.model_copy(update=half).write(tmp_path / "cascade" / CASCADE)
     model = open_model(tmp_path / "cascade", stages.MAX_TOKENS)
-    engine = ThreadEngine(model, reader, workers=1, queue_texts=512)
+    engine = ThreadEngine([model], reader, queue_texts=512)
     try:
         jobs = [submitted(engine, text) for text in texts]
         at_once = [made.waiting() == 0 and made.future.done() for made in jobs]

@@ -17,8 +17,16 @@ import msgspec
 from edgeloop.bundle import Bundle
 from edgeloop.records import Manifest
 from edgeloop.rows import first_text
+from serve.dialects.dialect import (
+    MAX_BATCH_TEXTS,
+    Dialect,
+    Reply,
+    Route,
+    TextRequest,
+    tei_shape,
+)
+from serve.dialects.tei import parse_embed, parse_predict
 from serve.jobs import Scored
-from serve.tei import MAX_BATCH_TEXTS, PredictRequest, parse_embed, parse_predict
 
 
 class SpanFound(msgspec.Struct):
@@ -50,7 +58,7 @@ class Timings(msgspec.Struct, omit_defaults=True):
     stages: tuple[str, ...] = ()
 
 
-class Reply(msgspec.Struct):
+class V1Reply(msgspec.Struct):
     """The whole answer."""
 
     predictions: list[Prediction]
@@ -61,7 +69,7 @@ class Reply(msgspec.Struct):
 
 def parse_v1(
     body: bytes, manifest: Manifest, max_batch_texts: int = MAX_BATCH_TEXTS
-) -> PredictRequest:
+) -> TextRequest:
     """Read the body of POST /v1/predict. Raises Refused (400, 422) for anything else."""
     if manifest.task == "text-embedding":
         return parse_embed(body, manifest, max_batch_texts)
@@ -71,7 +79,7 @@ def parse_v1(
 def encode_v1(answers: Sequence[Scored], bundle: Bundle) -> bytes:
     """The reply to POST /v1/predict."""
     has_vectors = bundle.manifest.task == "text-embedding"
-    reply = Reply(
+    reply = V1Reply(
         predictions=[] if has_vectors else [_prediction(answer) for answer in answers],
         embeddings=[a.output.embedding.tolist() for a in answers] if has_vectors else [],
         bundle=bundle.digest,
@@ -96,3 +104,15 @@ def _prediction(scored: Scored) -> Prediction:
         for span, score in zip(answer.spans, answer.scores, strict=False)
     ]
     return Prediction(answer.labels, answer.scores, spans, answer.score, scored.abstained)
+
+
+ROUTES = (
+    Route(
+        "/v1/predict",
+        tei_shape,
+        Dialect(
+            parse=lambda asked, bundle, most: parse_v1(asked.body, bundle.manifest, most),
+            encode=lambda answers, bundle, request: Reply(encode_v1(answers, bundle)),
+        ),
+    ),
+)

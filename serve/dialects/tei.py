@@ -8,20 +8,26 @@ Source: router/src/http/types.rs of text-embeddings-inference. A tagger answers 
 shape of Hugging Face's token-classification: [{"entity_group", "score", "word", "start", "end"}].
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from edgeloop.records import Manifest
 from edgeloop.rows import TextInput, first_text
-from edgeloop.tasks import sigmoid
 from serve.body import decode
+from serve.dialects.dialect import (
+    MAX_BATCH_TEXTS,
+    Dialect,
+    Reply,
+    Route,
+    TextRequest,
+    tei_shape,
+)
+from serve.dialects.scores import CLASSIFIERS, best_first, class_scores
+from serve.dialects.texts import check_direction, check_texts
 from serve.jobs import Scored
-from serve.refused import Refused, invalid
+from serve.refused import invalid
 
-MAX_BATCH_TEXTS = 32
 PAIR = (
     "`inputs` is a pair of texts, which this model does not take (it reads single texts); "
     'send one text as "text", several as [["first"], ["second"]]'
@@ -69,22 +75,13 @@ class Entity(msgspec.Struct):
     end: int
 
 
-class PredictRequest(msgspec.Struct, frozen=True):
-    """A valid request: at least one text or pair, none of them empty."""
-
-    texts: tuple[TextInput, ...]
-    batched: bool
-    truncate: bool
-    raw_scores: bool = False
-
-
 _predict = msgspec.json.Decoder(PredictBody)
 _embed = msgspec.json.Decoder(EmbedBody)
 
 
 def parse_predict(
     body: bytes, manifest: Manifest, max_batch_texts: int = MAX_BATCH_TEXTS
-) -> PredictRequest:
+) -> TextRequest:
     """Read the body of POST /predict. Raises Refused (400, 422) for anything else."""
     document = decode(_predict, body)
     if manifest.task == "text-embedding":
@@ -92,12 +89,12 @@ def parse_predict(
     check_direction(document.truncation_direction)
     texts, batched = read_texts(document.inputs, manifest.text_pair)
     check_texts(texts, max_batch_texts)
-    return PredictRequest(texts, batched, bool(document.truncate), bool(document.raw_scores))
+    return TextRequest(texts, batched, bool(document.truncate), bool(document.raw_scores))
 
 
 def parse_embed(
     body: bytes, manifest: Manifest, max_batch_texts: int = MAX_BATCH_TEXTS
-) -> PredictRequest:
+) -> TextRequest:
     """Read the body of POST /embed. Raises Refused (400, 422) for anything else."""
     document = decode(_embed, body)
     if manifest.task != "text-embedding":
@@ -109,27 +106,7 @@ def parse_embed(
         raise invalid("prompt_name and dimensions are not supported; leave them out")
     texts = (document.inputs,) if isinstance(document.inputs, str) else tuple(document.inputs)
     check_texts(texts, max_batch_texts)
-    return PredictRequest(texts, True, bool(document.truncate))
-
-
-def check_direction(truncation_direction: str | None) -> None:
-    """Raises Refused where texts are to be cut at their beginning."""
-    if truncation_direction not in (None, "right", "Right"):
-        raise invalid(
-            f"truncation_direction {truncation_direction!r} is not supported; texts are cut at "
-            "their end (right)"
-        )
-
-
-def check_texts(texts: Sequence[TextInput], max_batch_texts: int) -> None:
-    """Raises Refused where there are none or too many, or one of them is empty."""
-    if not texts:
-        raise invalid(f"`inputs` has no text; {BATCH}")
-    if len(texts) > max_batch_texts:
-        raise invalid(f"batch size {len(texts)} > maximum allowed batch size {max_batch_texts}")
-    for text in texts:
-        if not all(part.strip() for part in ((text,) if isinstance(text, str) else text)):
-            raise Refused(400, "Empty", "`inputs` cannot be empty; send a text with a word in it")
+    return TextRequest(texts, True, bool(document.truncate))
 
 
 def read_texts(
@@ -160,11 +137,15 @@ def _row(row: Sequence[str | list[str]], takes_pairs: bool) -> TextInput:
 
 
 def encode_predictions(
-    answers: Sequence[Scored], manifest: Manifest, request: PredictRequest
+    answers: Sequence[Scored], manifest: Manifest, request: TextRequest
 ) -> bytes:
     """The reply to POST /predict."""
-    shape = SHAPES[manifest.task]
-    rows = [shape(answer, manifest.labels, request.raw_scores) for answer in answers]
+    rows = [
+        predictions(answer, manifest, request.raw_scores)
+        if manifest.task in CLASSIFIERS
+        else entities(answer)
+        for answer in answers
+    ]
     return msgspec.json.encode(rows if request.batched else rows[0])
 
 
@@ -173,23 +154,14 @@ def encode_embeddings(answers: Sequence[Scored]) -> bytes:
     return msgspec.json.encode([answer.output.embedding.tolist() for answer in answers])
 
 
-def _single_label(answer: Scored, labels: Sequence[str], raw: bool) -> list[Prediction]:
-    """Probabilities, or logits for raw_scores, best class first."""
-    return _best_first(answer.output.logits if raw else answer.probabilities, labels)
-
-
-def _multi_label(answer: Scored, labels: Sequence[str], raw: bool) -> list[Prediction]:
-    """Each label's own probability, or its logit for raw_scores, best label first."""
-    return _best_first(answer.output.logits if raw else sigmoid(answer.output.logits), labels)
-
-
-def _best_first(scores: np.ndarray[Any, Any], labels: Sequence[str]) -> list[Prediction]:
-    order = np.argsort(-scores, kind="stable").tolist()
+def predictions(answer: Scored, manifest: Manifest, raw: bool) -> list[Prediction]:
+    """Probabilities, or logits where they are wanted raw, best class first."""
+    scores = class_scores(answer, manifest.task, raw)
     values = scores.tolist()
-    return [Prediction(values[i], labels[i]) for i in order]
+    return [Prediction(values[i], manifest.labels[i]) for i in best_first(scores)]
 
 
-def _entities(answer: Scored, _: Sequence[str], __: bool) -> list[Entity]:
+def entities(answer: Scored) -> list[Entity]:
     """In the order of the text."""
     text = first_text(answer.text)
     return [
@@ -198,8 +170,14 @@ def _entities(answer: Scored, _: Sequence[str], __: bool) -> list[Entity]:
     ]
 
 
-SHAPES: dict[str, Callable[[Scored, Sequence[str], bool], list[Any]]] = {
-    "text-classification": _single_label,
-    "multi-label-classification": _multi_label,
-    "token-classification": _entities,
-}
+PREDICT = Dialect(
+    parse=lambda asked, bundle, most: parse_predict(asked.body, bundle.manifest, most),
+    encode=lambda answers, bundle, request: Reply(
+        encode_predictions(answers, bundle.manifest, request)
+    ),
+)
+EMBED = Dialect(
+    parse=lambda asked, bundle, most: parse_embed(asked.body, bundle.manifest, most),
+    encode=lambda answers, bundle, request: Reply(encode_embeddings(answers)),
+)
+ROUTES = (Route("/predict", tei_shape, PREDICT), Route("/embed", tei_shape, EMBED))
