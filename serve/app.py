@@ -127,7 +127,7 @@ class EdgeApp:
         except ClientGone:
             exchange.status = CLIENT_CLOSED
         except Exception:  # Starlette has answered its own; it raises again to have it logged
-            logger.exception("event=request_failed path=%s", scope["path"])
+            logger.exception("event=request_failed route=%s", route.label if route else OTHER)
             if not exchange.answered:
                 await _send_refusal(scope, exchange, Refused(500, "Backend", SERVER_ERROR))
 

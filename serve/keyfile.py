@@ -6,9 +6,12 @@ try the likely ones; of 2**256 equally likely secrets none is worth trying, and 
 has to cost microseconds. File: JSON, mode 0600, written aside and renamed.
 """
 
+import fcntl
 import hashlib
+import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -75,7 +78,7 @@ def read_keys(path: Path) -> KeyFile:
     except OSError as problem:
         raise RecipeError(f"{path}: cannot be read ({problem.strerror})") from None
     except ValidationError as problem:
-        raise RecipeError("\n".join(explain(path, problem, KeyFile))) from None
+        raise RecipeError("\n".join(_say_without_values(path, problem))) from None
     ids = [entry.id for entry in found.keys]
     if len(set(ids)) != len(ids):
         raise RecipeError(f"{path}: two keys have the same id; revoke one of them")
@@ -101,9 +104,6 @@ def add_key(
     """
     if expires_days is not None and not 0.0 < expires_days <= MOST_DAYS:
         raise RecipeError(f"expires in {expires_days:g} days: a number above 0 up to {MOST_DAYS}")
-    known = read_keys(path) if path.exists() else KeyFile()
-    if any(entry.name == name for entry in known.keys):
-        raise RecipeError(f"{path}: there is a key {name} already; revoke it or take another name")
     key_id = secrets.token_hex(ID_BYTES)
     key = f"{PREFIX}_{key_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
     rate = requests_per_second or 1.0
@@ -122,24 +122,51 @@ def add_key(
         )
     except ValidationError as problem:
         raise RecipeError("\n".join(explain(path, problem, KeyEntry))) from None
-    _write(path, KeyFile(keys=(*known.keys, entry)))
+    with _alone(path):
+        known = read_keys(path) if path.exists() else KeyFile()
+        if any(other.name == name for other in known.keys):
+            raise RecipeError(f"{path}: there is a key {name} already; take another name")
+        _write(path, KeyFile(keys=(*known.keys, entry)))
     return key
 
 
 def revoke_key(path: Path, name: str) -> None:
     """Remove a key by name or id. Raises RecipeError where there is none."""
-    known = read_keys(path)
-    left = tuple(entry for entry in known.keys if name not in (entry.name, entry.id))
-    if len(left) == len(known.keys):
-        names = ", ".join(entry.name for entry in known.keys) or "none"
-        raise RecipeError(f"{path}: there is no key {name}; there are: {names}")
-    _write(path, KeyFile(keys=left))
+    with _alone(path):
+        known = read_keys(path)
+        left = tuple(entry for entry in known.keys if name not in (entry.name, entry.id))
+        if len(left) == len(known.keys):
+            names = ", ".join(entry.name for entry in known.keys) or "none"
+            raise RecipeError(f"{path}: there is no key {name}; there are: {names}")
+        _write(path, KeyFile(keys=left))
 
 
 def key_id(presented: str) -> str:
     """The id that a presented key names; "" where it has another shape."""
     parts = presented.split("_", 2)
     return parts[1] if len(parts) == 3 and parts[0] == PREFIX else ""
+
+
+def _say_without_values(path: Path, problem: ValidationError) -> list[str]:
+    """What is wrong and where, but not with what: it may be a hash, or a key in the wrong place."""
+    return [
+        f"{path}: {'.'.join(map(str, error['loc'])) or 'file'}: {error['msg']}"
+        for error in problem.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Two commands at once must not lose a key: the folder is locked, no file is left behind."""
+    try:
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as problem:
+        raise RecipeError(f"{path.parent}: no such folder ({problem.strerror})") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, keys: KeyFile) -> None:

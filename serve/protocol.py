@@ -137,6 +137,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _set_idle(self) -> None:
         self._limits.idle.pop(self, None)
+        if self.transport.is_closing():
+            return
         self._limits.idle[self] = self.loop.time()
 
     # -- arriving requests
@@ -172,8 +174,9 @@ class LimitedProtocol(HttpToolsProtocol):
         return not under_way and self.timeout_keep_alive_task is None
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """The first byte of a request: its time begins."""
         self._limits.idle.pop(self, None)
+        self._disarm()
         self._in_head = self._receiving = self._begun = True
         self._arrived_bytes = 0
         super().on_message_begin()
@@ -199,9 +202,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._set_idle()
 
     def on_response_complete(self) -> None:
-        """The connection waits for its next request, unless the body of this one still comes."""
+        """The connection waits for its next request, unless the body of this one still comes or
+        the next one came with it."""
         super().on_response_complete()
-        if not self._receiving:
+        if not self._receiving and self.cycle.response_complete:
             self._set_idle()
 
     def send_400_response(self, msg: str) -> None:

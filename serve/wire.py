@@ -19,8 +19,6 @@ MAX_BODY_BYTES = 256 * 1024
 DRAIN_BYTES = 8 * 1024 * 1024
 CLIENT_CLOSED = 499
 REQUEST_ID_MAX_CHARS = 128
-# Where the request's id is found in the ASGI scope.
-REQUEST_ID = "edgeloop.request_id"
 JSON = b"application/json"
 PLAIN_TYPES = frozenset((JSON, b"application/json; charset=utf-8", b"application/octet-stream"))
 
@@ -32,7 +30,7 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """One request and its answer: wraps `send`, keeps the status. Its id is in the scope."""
+    """One request and its answer: wraps `send`, keeps the status."""
 
     def __init__(self, scope: Scope, send: Send, draining: bool) -> None:
         self.started = time.perf_counter()
@@ -42,7 +40,6 @@ class Exchange:
         self._draining = draining
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.id = request_id(self.headers.get(b"x-request-id"))
-        scope[REQUEST_ID] = self.id
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers of every answer."""

@@ -7,7 +7,8 @@ from serve.capture.sampling import Rule
 
 class CaptureRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`id`: of the request, `index`: the text's place in it; `time`: of the answer, Unix seconds;
-    `texts`: one, or a pair, redacted; `scores`: of the labels; `score`: of the whole answer;
+    `texts`: one, or a pair, redacted; `labels`: of entities without their places, which are those
+    of another text now; `scores`: of the labels; `score`: of the whole answer;
     `inclusion_probability` of sampling.Sampler."""
 
     id: str

@@ -170,7 +170,7 @@ def _row(kept: Kept, texts: tuple[str, ...]) -> CaptureRow:
         time=round(kept.time, 3),
         bundle=kept.bundle,
         texts=texts,
-        labels=answer.labels,
+        labels=answer.labels or tuple(span.label for span in answer.spans),
         scores=tuple(map(float, answer.scores)),
         score=float(answer.score),
         abstained=kept.scored.abstained,

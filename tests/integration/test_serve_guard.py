@@ -15,6 +15,7 @@ from edgeloop.bundle import Bundle
 from serve.capture.store import all_rows, delete_rows, list_segments, locked
 from serve.keyfile import SCOPES, add_key, revoke_key
 from serve.metrics import ROUTE_CODES
+from tests import tiny
 from tests.certificates import Authority, Pair
 from tests.edge_server import Server, launch, serving
 from tests.integration.test_serve_http import metric
@@ -65,9 +66,22 @@ def test_no_route_but_health_answers_without_a_key(http: httpx.Client, route: st
             assert reply.status_code in (200, 405)
             continue
         assert reply.status_code == 401
-        assert reply.json()["error_type"] == "Unauthorized"
+        assert reply.json()["error"]
         assert reply.headers["www-authenticate"] == "Bearer"
         assert "x-request-id" in reply.headers
+
+
+def test_every_dialect_says_it_in_its_own_shape(http: httpx.Client) -> None:
+    said = {
+        route: http.post(route, json={}).json()["error"]
+        for route in ("/predict", "/v1/embeddings", "/classify", "/v2/models/tiny/infer")
+    }
+    assert said["/v1/embeddings"]["code"] == "invalid_api_key"
+    assert said["/classify"]["code"] == 401
+    assert "x-api-key" in said["/predict"]
+    assert "x-api-key" in said["/v2/models/tiny/infer"]
+    assert http.get("/v2/health/live").status_code == 200
+    assert http.get("/v2/health/ready").status_code == 200
 
 
 def test_a_key_opens_the_routes_of_its_scopes(
@@ -331,6 +345,30 @@ def test_answers_are_captured_redacted_and_deleted_by_their_request(
     assert [row.texts[0] for row in all_rows(folder)] == ["second text", "third text"]
     assert SECRET not in server.log
     assert SECRET.encode() not in b"".join(p.read_bytes() for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("task", "inputs", "texts", "is_labelled"),
+    [
+        ("multi-label-classification", "my card", ("my card",), None),
+        ("token-classification", "my card", ("my card",), None),
+        ("text-embedding", ["my card"], ("my card",), False),
+        ("text-classification", ["my card", f"to {SECRET}"], ("my card", "to <email>"), True),
+    ],
+    ids=["labels", "entities", "vectors", "pair"],
+)
+def test_every_task_is_captured(
+    tmp_path: Path, task: str, inputs: object, texts: tuple[str, ...], is_labelled: bool | None
+) -> None:
+    bundle = tiny.make_bundle(tmp_path / "bundle", task=task, text_pair=len(texts) == 2)
+    with serving(bundle=bundle.path, capture=options(tmp_path / "rows")) as server:
+        reply = httpx.post(f"{server.url}/v1/predict", json={"inputs": inputs})
+        assert reply.status_code == 200
+        assert server.stop() == 0
+    (row,) = all_rows(tmp_path / "rows")
+    assert row.texts == texts
+    assert len(row.labels) == len(row.scores)
+    assert is_labelled is None or bool(row.labels) is is_labelled
 
 
 def test_a_hung_capture_disk_changes_nothing_but_a_counter(

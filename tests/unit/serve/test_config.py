@@ -43,6 +43,21 @@ def test_a_problem_in_a_section_is_told_with_its_key(tmp_path: Path) -> None:
     assert "did you mean promote?" in said
 
 
+def test_the_file_of_keys_is_taken_from_its_own_folder(tmp_path: Path) -> None:
+    keys = load_config(write(tmp_path, "keys: {file: a/keys.json}\n")).keys
+    assert keys is not None
+    assert keys.file == tmp_path / "a" / "keys.json"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["max_connections: 0", "request_timeout_seconds: 0", "access_log: 1", "keys: {}", "tls: {}"],
+)
+def test_impossible_limits_are_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(RecipeError, match=line.split(":")[0]):
+        load_config(write(tmp_path, line + "\n"))
+
+
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, "queue_text: 3\npoll_seconds: -1\ndrain_seconds: '2'\n")
     with pytest.raises(RecipeError) as problem:

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,23 @@ def test_a_file_that_is_none_of_keys_is_refused_with_what_is_wrong(file: Path) -
     file.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(RecipeError, match="same id"):
         read_keys(file)
+
+
+def test_a_key_in_the_wrong_place_is_not_shown(file: Path) -> None:
+    key = add_key(file, "shop", ("predict",))
+    document = json.loads(file.read_text(encoding="utf-8"))
+    for field in ("sha256", "id", "scopes", "expires_at"):
+        wrong = {**document["keys"][0], field: key}
+        file.write_text(json.dumps({"schema_version": 1, "keys": [wrong]}), encoding="utf-8")
+        with pytest.raises(RecipeError, match=rf"keys\.0\.{field}") as problem:
+            read_keys(file)
+        assert key not in str(problem.value)
+
+
+def test_keys_that_are_made_at_once_are_all_there(file: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: add_key(file, f"k{i}", ("predict",)), range(24)))
+    assert {entry.name for entry in read_keys(file).keys} == {f"k{i}" for i in range(24)}
 
 
 def test_a_file_that_others_may_write_is_refused(file: Path) -> None:
