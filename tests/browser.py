@@ -78,5 +78,5 @@ def complaints(driver: Chrome) -> list[str]:
 
 
 def _log(driver: Chrome, kind: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = driver.get_log(kind)
+    entries: list[dict[str, Any]] = driver.get_log(kind)  # type: ignore[no-untyped-call]
     return entries

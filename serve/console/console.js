@@ -54,7 +54,8 @@ function milliseconds(value) {
 function evidenceOf(value) {
   if (value === null) return NONE;
   const size = Math.abs(value);
-  return size !== 0 && (size >= 10000 || size < 0.005) ? value.toExponential(1) : value.toFixed(2);
+  if (size >= 100000 || (size && size < 0.005)) return value.toExponential(1);
+  return size >= 1000 ? count(Math.round(value)) : value.toFixed(2);
 }
 
 function span(seconds) {
@@ -250,9 +251,10 @@ function showTraffic(traffic) {
 function showRefused(rejected) {
   const sum = (reasons) => Object.values(reasons).reduce((one, other) => one + other, 0);
   const lately = sum(rejected) - sum(polls[0].rejected);
-  say("refused", `${count(sum(rejected))} since the start, ${count(lately)} in the last minute`);
+  say("refused", `${count(lately)} in the last minute, ${count(sum(rejected))} since the start`);
   const byCount = Object.entries(rejected).sort(([, one], [, other]) => other - one);
-  say("refused-why", byCount.map(([reason, n]) => `${reason.replaceAll("_", " ")} ${count(n)}`).join(" · "));
+  const reasons = byCount.map(([reason, n]) => `${reason.replaceAll("_", " ")} ${count(n)}`);
+  say("refused-why", reasons.join(" · ") || NONE);
 }
 
 function drawSpark(rates) {
@@ -316,7 +318,7 @@ function bundleRow(place, bundle) {
   const made = make("td");
   made.append(moment(bundle.created_at));
   const dead = bundle.healthy ? "" : ", unhealthy";
-  return row(headed(place), digestCell(bundle.digest), make("td", bundle.candidate + dead), made);
+  return row(headed(place), digestCell(bundle.digest), make("td", bundle.candidate + dead, "any"), made);
 }
 
 function showBundles(state) {
@@ -324,7 +326,7 @@ function showBundles(state) {
     bundleRow("Current", state.current),
     bundleRow("Previous", state.previous),
   ]);
-  say("busy", state.busy ? "A bundle is being loaded." : "\u00a0");
+  say("busy", state.busy ? "one is being loaded" : "");
 }
 
 function showTrials(trials) {
@@ -344,7 +346,7 @@ function trialBlock(trial) {
     (trial.dropped ? ` · ${count(trial.dropped)} dropped` : "");
   const table = document.createElement("table");
   const head = document.createElement("thead");
-  const caption = make("caption", `Evidence; ${evidenceOf(trial.needed_evidence)} is a verdict`);
+  const caption = make("caption", `Evidence; a verdict stands at ${count(trial.needed_evidence)}`);
   const names = ["Question", "It is worse", "It is fine"].map((name, i) => {
     const cell = make("th", name, i ? "number" : "");
     cell.scope = "col";
@@ -420,8 +422,10 @@ function showAnswer(text, answer, headers, tripMs) {
   say("fact-trip", `${milliseconds(tripMs)} ms`);
   say("fact-abstained", abstained === null ? "not in use" : abstained === "true" ? "yes" : "no");
   at("fact-abstained").className = abstained === "true" ? "warn-text" : "";
-  say("fact-stage", headers.get("x-edgeloop-stage") ?? "one model");
-  say("fact-bundle", headers.get("x-edgeloop-bundle") ?? NONE);
+  say("fact-stage", headers.get("x-edgeloop-stage") ?? "single");
+  const digest = headers.get("x-edgeloop-bundle") ?? NONE;
+  say("fact-bundle", short(digest));
+  at("fact-bundle").title = digest;
 }
 
 function showProblem(problem) {

@@ -39,7 +39,8 @@ class Console:
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments
 
-    def has_page(self, scope: Scope) -> bool:
+    @staticmethod
+    def has_page(scope: Scope) -> bool:
         """Is this a request for the page? A POST to the same path is Hugging Face's."""
         return scope["path"] == PAGE and scope["method"] in ("GET", "HEAD")
 

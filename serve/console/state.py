@@ -131,7 +131,7 @@ class StateReader:
     def read(self) -> State:
         """The state of this moment."""
         deployments, slot = self._deployments, self._deployments.slot
-        samples = _samples(deployments.metrics.registry)
+        samples = read_samples(deployments.metrics.registry)
         trials = (slot.canary, slot.shadow)
         changes = list(deployments.history)[-SHOWN_CHANGES:]
         return State(
@@ -142,7 +142,7 @@ class StateReader:
             current=_served(slot.current),
             previous=None if slot.previous is None else _served(slot.previous),
             traffic=_traffic(samples, slot.current),
-            drift=_drift(slot.current, _total(samples, DROPPED)),
+            drift=_drift(slot.current, total(samples, DROPPED)),
             trials=[_on_trial(trial) for trial in trials if trial is not None],
             history=[_changed(change) for change in reversed(changes)],
         )
@@ -153,7 +153,7 @@ class StateReader:
         return "ok" if current.engine.healthy() else "unhealthy"
 
 
-def _samples(registry: CollectorRegistry) -> list[Sample]:
+def read_samples(registry: CollectorRegistry) -> list[Sample]:
     """Those of NAMES, from their own collectors alone."""
     families = registry.restricted_registry(NAMES).collect()
     return [sample for family in families for sample in family.samples]
@@ -162,18 +162,18 @@ def _samples(registry: CollectorRegistry) -> list[Sample]:
 def _traffic(samples: Iterable[Sample], current: Active) -> Traffic:
     return Traffic(
         bounds_seconds=SECONDS,
-        requests=_counts(samples, REQUESTS),
-        waits=_counts(samples, WAITS),
-        inferences=_counts(samples, INFERENCES),
-        rejected=_by(samples, REJECTED, "reason"),
-        abstained=_total(samples, ABSTAINED),
-        stages=_by(samples, STAGES, "stage"),
-        inflight=max(0, _total(samples, INFLIGHT) - 1),  # but for the one that asks
+        requests=cumulative(samples, REQUESTS),
+        waits=cumulative(samples, WAITS),
+        inferences=cumulative(samples, INFERENCES),
+        rejected=by_label(samples, REJECTED, "reason"),
+        abstained=total(samples, ABSTAINED),
+        stages=by_label(samples, STAGES, "stage"),
+        inflight=max(0, total(samples, INFLIGHT) - 1),  # but for the one that asks
         queued_texts=current.engine.queued_texts(),
     )
 
 
-def _counts(samples: Iterable[Sample], name: str) -> list[int]:
+def cumulative(samples: Iterable[Sample], name: str) -> list[int]:
     """A histogram's cumulative counts over all routes that answer."""
     counts: dict[str, float] = {}
     for sample in samples:
@@ -185,7 +185,7 @@ def _counts(samples: Iterable[Sample], name: str) -> list[int]:
     return [int(count) for count in counts.values()]
 
 
-def _by(samples: Iterable[Sample], name: str, label: str) -> dict[str, int]:
+def by_label(samples: Iterable[Sample], name: str, label: str) -> dict[str, int]:
     """A counter's values by a label, those above 0; what a shadow did is not counted."""
     found: dict[str, int] = {}
     for sample in samples:
@@ -195,8 +195,9 @@ def _by(samples: Iterable[Sample], name: str, label: str) -> dict[str, int]:
     return found
 
 
-def _total(samples: Iterable[Sample], name: str) -> int:
-    return sum(_by(samples, name, "model").values())
+def total(samples: Iterable[Sample], name: str) -> int:
+    """A counter's value over all its labels, but for what a shadow did."""
+    return sum(by_label(samples, name, "model").values())
 
 
 def _served(active: Active) -> Served:
@@ -234,8 +235,14 @@ def _on_trial(trial: Trial) -> OnTrial:
         worse=standing.worse,
         fine=standing.fine,
         needed_evidence=1.0 / trial.rules.alpha,
-        questions=standing.questions,
+        questions={side: _judged(trial, found) for side, found in standing.questions.items()},
     )
+
+
+def _judged(trial: Trial, found: dict[str, float]) -> dict[str, float]:
+    """Without those that the operator left out."""
+    left_out = () if trial.rules.agreement is not None else ("agreement",)
+    return {question: value for question, value in found.items() if question not in left_out}
 
 
 def _changed(change: Change) -> Changed:
