@@ -20,7 +20,7 @@ from edgeloop.errors import LedgerError
 from edgeloop.ledger import LabelledRow, Ledger
 from serve.access_log import log_request
 from serve.capture.writer import Capture
-from serve.console.page import STATE, Console
+from serve.console.page import PAGE, STATE, Console
 from serve.dialects.dialect import MAX_BATCH_TEXTS, NO_NAMES, Asked, Served
 from serve.dialects.dialect import Route as DialectRoute
 from serve.dialects.routes import find, shape_at
@@ -141,6 +141,9 @@ class EdgeApp:
     def _has_page(self, scope: Scope) -> bool:
         return self._console is not None and self._console.has_page(scope)
 
+    def _page_methods(self, route: DialectRoute) -> tuple[str, ...]:
+        return ("GET",) if self._console is not None and route.template == PAGE else ()
+
     async def _view(
         self,
         route: DialectRoute,
@@ -153,7 +156,7 @@ class EdgeApp:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         view = route.views.get(method)
         if view is None:
-            allowed = ", ".join(route.methods())
+            allowed = ", ".join(sorted({*route.methods(), *self._page_methods(route)}))
             headers = [(b"allow", allowed.encode())]
             raise Refused(405, "Validation", f"use {allowed}", headers=headers)
         body = b"" if method == "GET" else await read_body(scope, receive)

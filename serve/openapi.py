@@ -90,6 +90,7 @@ OPERATIONS: dict[str, Operation] = {
         "Answer texts in one shape for all tasks", (tei.PredictBody, tei.EmbedBody), (v1.V1Reply,)
     ),
     "POST /": HF,
+    "GET /": Operation("The console, a page for people", replies=(), other="text/html"),
     "POST /hf/{model}": HF,
     "POST /v1/embeddings": Operation(
         "Make vectors of texts", (openai.EmbeddingsBody,), (openai.EmbeddingsReply,)
@@ -206,7 +207,7 @@ def _parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
         for part in path.split("/")
         if part.startswith("{")
     ]
-    if path in ROUTES and ROUTES[path].dialect is not None:
+    if operation.bodies and path in ROUTES and ROUTES[path].dialect is not None:
         found.append(_header("x-request-timeout-ms", {"type": "number", "exclusiveMinimum": 0}))
     if operation.binary:
         found.append(_header(JSON_LENGTH.decode(), {"type": "integer", "minimum": 0}))
@@ -233,7 +234,7 @@ def _responses(path: str, operation: Operation, known: Known) -> dict[str, Any]:
 def _codes(path: str, operation: Operation) -> set[int]:
     route = ROUTES.get(path)
     known = set(ROUTE_CODES[path if route is None else route.label]) - set(NOT_TOLD)
-    if route is None or route.dialect is not None:
+    if route is None or (operation.bodies and route.dialect is not None):
         return known
     return known & {*operation.codes, *ANY_CODES}
 

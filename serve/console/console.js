@@ -8,6 +8,7 @@ const WINDOW_SECONDS = 60;
 const TOP = 5;
 const KEY = "edgeloop-key";
 const NONE = "–";
+const MOST_SHOWN = 100000; // evidence beyond it says nothing more
 // Of a label of several: more likely than not.
 const LIKELY = 0.5;
 
@@ -53,9 +54,8 @@ function milliseconds(value) {
 
 function evidenceOf(value) {
   if (value === null) return NONE;
-  const size = Math.abs(value);
-  if (size >= 100000 || (size && size < 0.005)) return value.toExponential(1);
-  return size >= 1000 ? count(Math.round(value)) : value.toFixed(2);
+  if (value >= MOST_SHOWN) return `over ${count(MOST_SHOWN)}`;
+  return value >= 1000 ? count(Math.round(value)) : value.toFixed(2);
 }
 
 function span(seconds) {
@@ -87,18 +87,22 @@ function setStatus(kind, text) {
 
 // -- the server -----------------------------------------------------------------------------------
 
-function ask(path, options = {}) {
+async function ask(path, options = {}) {
   const key = sessionStorage.getItem(KEY);
   const headers = { ...options.headers };
   if (key) headers.authorization = `Bearer ${key}`;
   const signal = AbortSignal.timeout(TIMEOUT_MS);
-  return fetch(path, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
+  const sent = { ...options, headers, signal, cache: "no-store", credentials: "omit" };
+  const reply = await fetch(path, sent);
+  reply.key = key;
+  return reply;
 }
 
 class Unanswered extends Error {
-  constructor(status, message, waitMs) {
+  constructor(reply, message, waitMs) {
     super(message);
-    this.status = status;
+    this.status = reply.status;
+    this.key = reply.key;
     this.waitMs = waitMs;
   }
 }
@@ -112,7 +116,7 @@ async function answerOf(reply) {
     // not ours: a proxy's, perhaps
   }
   const seconds = Number(reply.headers.get("retry-after"));
-  throw new Unanswered(reply.status, message, seconds > 0 ? 1000 * seconds : 0);
+  throw new Unanswered(reply, message, seconds > 0 ? 1000 * seconds : 0);
 }
 
 function askForKey(note) {
@@ -132,16 +136,17 @@ async function poll() {
   polling = true;
   let waitMs = POLL_MS;
   try {
-    if (info === null) await loadInfo();
+    let refusal = info === null ? await tryToLoadInfo() : null;
     const state = await answerOf(await ask("console/state"));
-    if (state.current.digest !== info.bundle_digest) await loadInfo();
+    if (info && state.current.digest !== info.bundle_digest) refusal = await tryToLoadInfo();
     failures = 0;
-    at("forget").hidden = !sessionStorage.getItem(KEY);
     show(state);
+    if (refusal) setStatus("warn", refusal.message);
   } catch (problem) {
     waitMs = explain(problem);
   } finally {
     polling = false;
+    at("forget").hidden = !sessionStorage.getItem(KEY);
   }
   if (waitMs) timer = setTimeout(poll, waitMs);
 }
@@ -150,13 +155,14 @@ async function poll() {
 function explain(problem) {
   if (problem.status === 401) {
     const stale = sessionStorage.getItem(KEY);
+    if (stale !== problem.key) return POLL_MS; // another one has been given since
     sessionStorage.removeItem(KEY);
     askForKey(stale ? problem.message : "It is kept in this tab until you close it.");
     return 0;
   }
   if (problem.status === 403) {
-    setStatus("warn", "this key may not read the numbers (scope metrics)");
-    at("forget").hidden = false;
+    at("key-form").hidden = true;
+    setStatus("warn", problem.message);
     return LONGEST_WAIT_MS;
   }
   failures += 1;
@@ -169,13 +175,21 @@ function explain(problem) {
   return waitMs;
 }
 
+// A key may be good for the numbers alone: then there is no text to try.
+async function tryToLoadInfo() {
+  try {
+    await loadInfo();
+    return null;
+  } catch (problem) {
+    if (problem.status !== 403) throw problem;
+    return problem;
+  }
+}
+
 async function loadInfo() {
   info = await answerOf(await ask("info"));
-  at("key-form").hidden = true;
   const labels = info.labels.length ? ` · ${count(info.labels.length)} labels` : "";
-  say("model", info.model);
   say("about", `${info.task}${labels} · up to ${count(info.max_tokens)} tokens`);
-  document.title = `${info.model} · edgeloop`;
   say("text-label", info.text_pair ? "First text" : "Text");
   say("truncate-label", `cut after ${count(info.max_tokens)} tokens`);
   at("second").hidden = !info.text_pair;
@@ -187,6 +201,9 @@ function show(state) {
   const words = { ok: ["good", "serving"], draining: ["warn", "draining"] };
   const [kind, text] = words[state.status] ?? ["bad", "unhealthy: an inference thread died"];
   setStatus(kind, `${text}, ${up}`);
+  at("key-form").hidden = true;
+  say("model", state.model);
+  document.title = `${state.model} · edgeloop`;
   keep(state);
   showTraffic(state.traffic);
   showDrift(state.drift);
@@ -392,7 +409,7 @@ function showHistory(history) {
 
 async function tryText(event) {
   event.preventDefault();
-  if (info === null) return;
+  if (info === null) return; // the status says why
   const number = ++lastTry;
   const text = at("text").value;
   const isVector = info.task === "text-embedding";

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from edgeloop.bundle import Bundle
-from serve.keyfile import add_key
+from serve.keyfile import KeyScope, add_key
 from serve.metrics import SECONDS
 from tests import tiny
 from tests.browser import DESKTOP, PHONE, browser, complaints, needs_chromium, requested, resize
@@ -273,6 +273,23 @@ def test_it_asks_for_a_key_and_keeps_it_in_the_tab(
         assert run(chrome, "return [localStorage.length, document.cookie]") == [0, ""]
         chrome.find_element(By.ID, "forget").click()
         wait_for(chrome, "status", lambda text: text == "a key is needed")
+
+
+@pytest.mark.parametrize(("scope", "missing"), [("metrics", "predict"), ("predict", "metrics")])
+def test_a_key_for_half_of_it_shows_that_half(
+    bundles: list[Bundle], chrome: Chrome, tmp_path: Path, scope: KeyScope, missing: KeyScope
+) -> None:
+    file = tmp_path / "keys.json"
+    key = add_key(file, "person", (scope,))
+    with serving(bundle=bundles[0].path, keys={"file": str(file)}) as running:
+        open_page(chrome, running.url)
+        wait_for(chrome, "status", lambda text: text == "a key is needed")
+        press(chrome, *key, Keys.ENTER)
+        wait_for(chrome, "status", lambda text: f"has not the scope {missing}" in text)
+        if scope == "metrics":
+            assert bundles[0].digest[:12] in read(chrome, "bundles")
+        else:
+            assert send(chrome, "card refund").startswith("billing")
 
 
 def test_it_says_that_the_server_is_gone_and_comes_back_by_itself(
