@@ -294,7 +294,7 @@ function showDrift(drift) {
   setMeter(at("drift-meter"), drift.armed ? drift.log_evidence ?? 0 : 0, drift.threshold, drift.alarmed);
   const behind = drift.pending ? ` · ${count(drift.pending)} pending` : "";
   const dropped = drift.dropped ? ` · ${count(drift.dropped)} dropped` : "";
-  const rate = drift.armed ? ` · one false alarm in ${count(drift.target_run_length)}` : "";
+  const rate = drift.armed ? ` · one false alarm in ${count(drift.target_run_length)} of them` : "";
   say("drift-note", `${count(drift.observations)} texts observed${rate}${behind}${dropped}`);
 }
 
@@ -437,7 +437,7 @@ function showAnswer(text, answer, headers, tripMs) {
   const abstained = headers.get("x-edgeloop-abstained");
   say("fact-inference", `${milliseconds(Number(headers.get("x-inference-time") ?? NaN))} ms`);
   say("fact-trip", `${milliseconds(tripMs)} ms`);
-  say("fact-abstained", abstained === null ? "not in use" : abstained === "true" ? "yes" : "no");
+  say("fact-abstained", abstained === null ? "off" : abstained === "true" ? "yes" : "no");
   at("fact-abstained").className = abstained === "true" ? "warn-text" : "";
   say("fact-stage", headers.get("x-edgeloop-stage") ?? "single");
   const digest = headers.get("x-edgeloop-bundle") ?? NONE;
