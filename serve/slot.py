@@ -150,14 +150,14 @@ class Slot:
         """Let a trial begin."""
         setattr(self, trial.variant, trial)
         self._metrics.show_bundle(trial.active.bundle, trial.active.isa_differs, trial.variant)
-        self._metrics.show_trial(trial.variant, trial.judge.standing())
+        self._metrics.trials.show(trial.variant, trial.judge.standing())
 
     def end_trial(self, variant: str) -> Trial | None:
         """Take a trial out; its deployment is the caller's to retire or to swap in."""
         trial = self.trial(variant)
         setattr(self, variant, None)
         self._metrics.hide_bundle(variant)
-        self._metrics.show_trial(variant, None)
+        self._metrics.trials.show(variant, None)
         return trial
 
     def deployments(self) -> list[Active]:
