@@ -96,6 +96,15 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, digest)
 
 
+def manifest_digest(path: Path) -> str:
+    """The digest that the bundle in a folder has if it is sound, without reading its files.
+    Raises BundleError where there is no manifest."""
+    try:
+        return digest_file(path / MANIFEST)
+    except OSError:
+        raise BundleError(f"{path}: no bundle here, {MANIFEST} cannot be read") from None
+
+
 def _unlisted(manifest: Manifest, listed: set[str]) -> list[str]:
     """Files that the bundle needs and the manifest does not name."""
     engine = manifest.engine

@@ -16,6 +16,8 @@ import typer
 
 from edgeloop import log, show, show_run
 from edgeloop.cli_bundle import PublicKey, bundle_app
+from edgeloop.cli_capture import capture_app
+from edgeloop.cli_keys import keys_app
 from edgeloop.errors import BundleError, DatasetError, EdgeloopError, LedgerError, RecipeError
 from edgeloop.ledger import Ledger, RunResult, default_home, open_ledger
 from edgeloop.output import AsJson, emit, say
@@ -36,6 +38,8 @@ app = typer.Typer(
 )
 monitor_app = typer.Typer(no_args_is_help=True, help="Drift: try traffic on a model.")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(keys_app, name="keys")
+app.add_typer(capture_app, name="capture")
 app.add_typer(monitor_app, name="monitor")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
@@ -281,7 +285,9 @@ def serve(
 
     chosen = load_config(config)
     ledger = _existing_ledger() if follow is not None else None
-    code = serve_bundle(bundle, follow, host, port, workers, ledger, require_signature, chosen)
+    code = serve_bundle(
+        bundle, follow, host, port, workers, ledger, require_signature, chosen, config
+    )
     raise typer.Exit(code)
 
 

@@ -46,3 +46,13 @@ class Observer(Protocol):
     def status(self) -> ObserverStatus:
         """A snapshot for /metrics and /drift."""
         ...
+
+    def state(self) -> bytes:
+        """What restore() of an observer of the same bundle needs to go on exactly as this one
+        would. Called between two observations, on their thread."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a state. Raises MonitorError where it is damaged, of another bundle or of
+        another version; the observer is then as it was."""
+        ...

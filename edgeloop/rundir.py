@@ -84,11 +84,12 @@ def sync_files(folder: Path) -> None:
                 os.fsync(stream.fileno())
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write aside, flush, rename: readers see the old bytes or the new ones, never a part."""
+def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write aside, flush, rename: readers see the old bytes or the new ones, never a part. `mode`:
+    the new file's permissions, less the umask."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with aside.open("wb") as stream:
+        with open(aside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

@@ -113,6 +113,7 @@ def serve_bundle(
     ledger: Ledger | None,
     public_key: Path | None,
     config: ServerConfig,
+    config_path: Path | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Verdicts go to the ledger, where there
     is one; with a public key only bundles that are signed for it are served. Raises RecipeError
@@ -138,6 +139,7 @@ def serve_bundle(
         workers=workers,
         public_key=public_key,
         config=config,
+        config_path=config_path,
     )
     try:
         return run_server(settings)

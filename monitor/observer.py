@@ -3,9 +3,14 @@ reference that ships with the model; at the alarm a verdict says what moved.
 """
 
 import logging
+import struct
+import zlib
 from datetime import UTC, datetime
 
+import msgspec
+
 from edgeloop.bundle import REFERENCE, Bundle
+from edgeloop.errors import MonitorError
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.records import Verdict
 from monitor.detector import Alarm, Detector
@@ -22,6 +27,19 @@ ONSET_RATIO = 0.5
 ORDINARY_LOG_EVIDENCE = 4.0
 # Shares of fewer rows than this say little, however fast the alarm came.
 LEAST_EXPLAINED_ROWS = 20
+
+
+STATE_MAGIC = b"ELO1"
+STATE_HEAD = struct.Struct("<4sI")
+
+
+class _State(msgspec.Struct, array_like=True):
+    """The magic's last digit is the version of this."""
+
+    bundle_digest: str
+    detector: bytes
+    rows_since_onset: int
+    recent: list[tuple[list[str], int]]
 
 
 class DriftObserver:
@@ -89,3 +107,43 @@ class DriftObserver:
             alarms=detector.alarms,
             alarmed=detector.alarmed,
         )
+
+    def state(self) -> bytes:
+        """What restore() needs to go on exactly as this observer would."""
+        body = msgspec.msgpack.encode(
+            _State(
+                self._bundle_digest,
+                self._detector.state(),
+                self._rows_since_onset,
+                [(sorted(words), predicted) for words, predicted in self._recent.rows()],
+            )
+        )
+        return STATE_HEAD.pack(STATE_MAGIC, zlib.crc32(body)) + body
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a state. Raises MonitorError where it is damaged, of another bundle or of
+        another version; the observer is then as it was."""
+        stored = _decode(state)
+        if stored.bundle_digest != self._bundle_digest:
+            raise MonitorError(
+                f"an observer state of the bundle {stored.bundle_digest[:12]} does not fit "
+                f"{self._bundle_digest[:12]}; delete it, the observer then starts afresh"
+            )
+        self._detector.restore(stored.detector)
+        self._rows_since_onset = stored.rows_since_onset
+        self._recent = Recent()
+        for words, predicted in stored.recent:
+            self._recent.add_words(frozenset(words), predicted)
+
+
+def _decode(state: bytes) -> _State:
+    body = state[STATE_HEAD.size :]
+    try:
+        if state[: STATE_HEAD.size] != STATE_HEAD.pack(STATE_MAGIC, zlib.crc32(body)):
+            raise ValueError("its checksum or its version does not fit")
+        return msgspec.msgpack.decode(body, type=_State)
+    except (ValueError, msgspec.MsgspecError) as problem:
+        raise MonitorError(
+            f"an observer state of {len(state)} bytes is damaged or of another version "
+            f"({problem}); delete it, the observer then starts afresh"
+        ) from None

@@ -46,7 +46,7 @@ def count_words(texts: Iterable[str]) -> dict[str, int]:
 
 
 class Recent:
-    """The words and classes of the last RECENT_ROWS rows, in memory only."""
+    """The words and classes of the last RECENT_ROWS rows."""
 
     def __init__(self) -> None:
         self._rows: deque[tuple[frozenset[str], int]] = deque(maxlen=RECENT_ROWS)
@@ -56,7 +56,15 @@ class Recent:
 
     def add(self, text: str, predicted: int) -> None:
         """Take a row; the oldest leaves when there are too many."""
-        self._rows.append((words_of(text), predicted))
+        self.add_words(words_of(text), predicted)
+
+    def add_words(self, words: frozenset[str], predicted: int) -> None:
+        """Take a row by its words."""
+        self._rows.append((words, predicted))
+
+    def rows(self) -> tuple[tuple[frozenset[str], int], ...]:
+        """The rows, oldest first."""
+        return tuple(self._rows)
 
     def count(self, rows: int) -> tuple[Counter[str], Counter[int]]:
         """In how many of the last `rows` rows each word stands, and how many got each class."""

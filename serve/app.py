@@ -18,15 +18,18 @@ from starlette.types import Receive, Scope, Send
 
 from edgeloop.errors import LedgerError
 from edgeloop.ledger import LabelledRow, Ledger
+from serve.access_log import log_request
+from serve.capture.writer import Capture
 from serve.dialects.dialect import MAX_BATCH_TEXTS, Asked, Served
 from serve.dialects.dialect import Route as DialectRoute
 from serve.dialects.routes import find, shape_at
 from serve.feedback import parse_feedback
-from serve.metrics import OTHER, ROUTE_CODES, ServeMetrics
+from serve.keys import KEY_NAME, Guard
+from serve.metrics import OTHER, ROUTE_CODES, VARIANT, ServeMetrics
 from serve.openapi import document as openapi_document
 from serve.predict import Predict
 from serve.refused import ErrorType, Refused
-from serve.slot import Slot
+from serve.slot import VARIANT_KEY, Slot
 from serve.wire import (
     CLIENT_CLOSED,
     ClientGone,
@@ -38,6 +41,8 @@ from serve.wire import (
 
 logger = logging.getLogger(__name__)
 
+# Everything is open where serve.yaml names no keys.
+OPEN = Guard(None)
 SERVER_ERROR = "an error in the server; its log says more"
 
 
@@ -45,13 +50,22 @@ class EdgeApp:
     """The ASGI application; turns what the routes raise into answers, and counts them."""
 
     def __init__(
-        self, slot: Slot, metrics: ServeMetrics, ledger: Ledger | None, queue_texts: int
+        self,
+        slot: Slot,
+        metrics: ServeMetrics,
+        ledger: Ledger | None,
+        queue_texts: int,
+        guard: Guard = OPEN,
+        capture: Capture | None = None,
+        access_log: bool = False,
     ) -> None:
         self.draining = False
         self._slot = slot
         self._metrics = metrics
         self._ledger = ledger
-        self._predict = Predict(slot, metrics, queue_texts)
+        self._guard = guard
+        self._access_log = access_log
+        self._predict = Predict(slot, metrics, queue_texts, capture)
         self._others = Starlette(
             routes=[
                 Route("/feedback", self._feedback, methods=["POST"]),
@@ -70,6 +84,10 @@ class EdgeApp:
         )
         self._others.router.redirect_slashes = False
 
+    def set_queue_texts(self, queue_texts: int) -> None:
+        """How many texts may wait from now on."""
+        self._predict.set_queue_texts(queue_texts)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         route, names = find(path)
@@ -82,7 +100,10 @@ class EdgeApp:
             await self._dispatch(route, names, scope, receive, exchange)
         finally:
             self._metrics.inflight.dec()
-            self._metrics.answered(label, exchange.status, exchange.seconds())
+            variant = scope.get(VARIANT_KEY, VARIANT)
+            self._metrics.answered(label, exchange.status, exchange.seconds(), variant)
+            if self._access_log:
+                log_request(exchange, scope["method"], label, scope.get(KEY_NAME))
 
     async def _dispatch(
         self,
@@ -93,6 +114,7 @@ class EdgeApp:
         exchange: Exchange,
     ) -> None:
         try:
+            scope[KEY_NAME] = self._guard.admit(scope)
             if route is None:
                 await self._others(scope, receive, exchange.send)
             elif route.dialect is not None and scope["method"] == "POST":
@@ -105,7 +127,7 @@ class EdgeApp:
         except ClientGone:
             exchange.status = CLIENT_CLOSED
         except Exception:  # Starlette has answered its own; it raises again to have it logged
-            logger.exception("event=request_failed path=%s", scope["path"])
+            logger.exception("event=request_failed route=%s", route.label if route else OTHER)
             if not exchange.answered:
                 await _send_refusal(scope, exchange, Refused(500, "Backend", SERVER_ERROR))
 

@@ -1,4 +1,4 @@
-"""Request bodies: JSON into msgspec structs, and what is not that into its refusal."""
+"""Request bodies: JSON into msgspec's types, and what is not that into its refusal."""
 
 from typing import TypeVar
 
@@ -6,7 +6,7 @@ import msgspec
 
 from serve.refused import Refused, invalid
 
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
 
 
 def decode(decoder: msgspec.json.Decoder[S], body: bytes) -> S:

@@ -10,18 +10,42 @@ from pydantic import Field, PositiveInt, ValidationError
 from edgeloop.document import explain, read_document
 from edgeloop.errors import RecipeError
 from edgeloop.section import Section
+from serve.capture.config import CaptureConfig
+from serve.keys import Keys
+from serve.lifecycle_config import Admin, Canary, Shadow
+from serve.operator_path import OperatorPath
+from serve.tls import Tls
 
 
 class ServerConfig(Section):
-    """The whole document. `queue_texts`: texts that may wait for a thread; `cache_texts`: newest
-    answers that are kept, with their texts, in memory; `poll_seconds`: between two looks at the
-    ledger or the watched folder; `drain_seconds`: how long a server that was told to stop still
-    takes requests, so that whoever sends them sees that it is not ready."""
+    """The whole document; docs/serve.md has a row for every key. `queue_texts`: texts that may wait
+    for a thread; `cache_texts`: newest answers that are kept, with their texts, in memory;
+    `poll_seconds`: between two looks at the ledger or the watched folder; `drain_seconds`: how long
+    a server that was told to stop still takes requests, so that whoever sends them sees that it is
+    not ready; `request_timeout_seconds`: for a request to arrive whole, and for an answer to be
+    taken; `max_connections`: open at once; `access_log`: a line per request, without its text.
+
+    `keep_previous`: keep the bundle that served before loaded for a rollback; `watch`: a folder
+    whose newest bundle is served; `state`: where drift state and the served bundle are remembered,
+    every `state_seconds`; `admin`, `canary`, `shadow`: serve.lifecycle_config."""
 
     queue_texts: PositiveInt = 512
     cache_texts: int = Field(0, ge=0)
     poll_seconds: float = Field(0.5, gt=0.0, le=3600.0)
     drain_seconds: float = Field(0.5, ge=0.0, le=600.0)
+    request_timeout_seconds: float = Field(20.0, gt=0.0, le=3600.0)
+    max_connections: PositiveInt = 4096
+    access_log: bool = False
+    keys: Keys | None = None
+    tls: Tls | None = None
+    capture: CaptureConfig | None = None
+    keep_previous: bool = True
+    watch: OperatorPath | None = None
+    state: OperatorPath | None = None
+    state_seconds: float = Field(10.0, gt=0.0, le=3600.0)
+    admin: Admin | None = None
+    canary: Canary | None = None
+    shadow: Shadow | None = None
 
 
 def load_config(path: Path | None) -> ServerConfig:
@@ -34,6 +58,7 @@ def load_config(path: Path | None) -> ServerConfig:
         return ServerConfig()
     document = read_document(path, "server configuration", "docs/serve.md describes one")
     try:
-        return ServerConfig.model_validate_json(json.dumps(document))
+        context = {"folder": path.parent}
+        return ServerConfig.model_validate_json(json.dumps(document), context=context)
     except ValidationError as problem:
         raise RecipeError("\n".join(explain(path, problem, ServerConfig))) from None

@@ -55,6 +55,10 @@ class Engine(Protocol):
         """False once a thread has died."""
         ...
 
+    def set_queue_texts(self, queue_texts: int) -> None:
+        """How many texts may wait from now on."""
+        ...
+
     def close(self) -> None:
         """Stop after the last queued job; returns at once."""
         ...
@@ -156,6 +160,11 @@ class ThreadEngine:
         """False once a thread has died."""
         return not self._dead
 
+    def set_queue_texts(self, queue_texts: int) -> None:
+        """How many texts may wait from now on."""
+        with self._changed:
+            self._limit = queue_texts
+
     def close(self) -> None:
         """Stop after the last queued job; returns at once."""
         with self._changed:
@@ -190,6 +199,8 @@ class ThreadEngine:
 
     def _known(self, job: Job, index: int) -> bool:
         """Is the answer in the cache? Then the job has it."""
+        if not job.may_cache:
+            return False
         found = self._cache.get((job.texts[index], job.truncate))
         if found is not None:
             job.scores[index] = replace(found, queue_seconds=0.0, inference_seconds=0.0)

@@ -1,15 +1,19 @@
 """Between the answers and the drift monitor: a bounded queue with a thread of its own, so that
-neither a slow monitor nor a broken one can touch a request.
+neither a slow monitor nor a broken one can touch a request. The same thread saves the monitor's
+state, so that a slow disk cannot either.
 """
 
 import logging
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 from edgeloop.observer import Observation, Observer
 from edgeloop.records import Verdict
 from serve.metrics import ServeMetrics
+from serve.state import DriftFile
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,7 @@ class Feed:
         on_verdict: Callable[[Verdict], None],
         metrics: ServeMetrics,
         limit: int = FEED_LIMIT,
+        keeper: DriftFile | None = None,
     ) -> None:
         self.observer = observer
         self.verdict: Verdict | None = None
@@ -35,6 +40,10 @@ class Feed:
         self._changed = threading.Condition()
         self._closing = False
         self._errors = 0
+        self._save_failures = 0
+        self._keeper = keeper
+        self._unsaved = False
+        self._saved_at = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="observer-feed", daemon=True)
         self._thread.start()
 
@@ -46,6 +55,15 @@ class Feed:
                 return
             self._waiting.append(observation)
             self._changed.notify()
+
+    def restore(self) -> None:
+        """Go on from the saved state, where there is one. Before the first observation."""
+        if self._keeper is not None:
+            self.verdict = self._keeper.restore(self.observer)
+
+    def forget(self) -> None:
+        """Save no more: the state is of a bundle that has left."""
+        self._keeper = None
 
     def pending(self) -> int:
         """How many observations the observer has not seen yet."""
@@ -62,19 +80,50 @@ class Feed:
         self._thread.join(timeout_seconds)
 
     def _work(self) -> None:
-        while (observation := self._next()) is not None:
-            try:
-                self._observe(observation)
-            except Exception:  # whatever the monitor does, requests go on
-                self._count_error()
+        while not self._finished():
+            observation = self._next()
+            if observation is not None:
+                self._try_to_observe(observation)
+            if self._unsaved and self._save_in_seconds() <= 0.0:
+                self._save()
+        if self._unsaved:
+            self._save()
+
+    def _finished(self) -> bool:
+        with self._changed:
+            return self._closing and not self._waiting
 
     def _next(self) -> Observation | None:
+        """The next observation; None when closed, or when the state is to be saved first."""
         with self._changed:
-            while not self._waiting:
-                if self._closing:
-                    return None
-                self._changed.wait()
-            return self._waiting.popleft()
+            timeout = self._save_in_seconds() if self._unsaved else None
+            self._changed.wait_for(lambda: self._waiting or self._closing, timeout)
+            return self._waiting.popleft() if self._waiting else None
+
+    def _save_in_seconds(self) -> float:
+        keeper = self._keeper
+        due = math.inf if keeper is None else self._saved_at + keeper.seconds - time.monotonic()
+        return min(max(0.0, due), threading.TIMEOUT_MAX)
+
+    def _save(self) -> None:
+        keeper = self._keeper
+        self._unsaved, self._saved_at = False, time.monotonic()
+        if keeper is None:
+            return
+        try:
+            keeper.save(self.observer, self.verdict)
+        except Exception:  # a full disk costs the state, not the monitor
+            self._save_failures += 1
+            _log_some("event=state_not_saved failures=%d", self._save_failures)
+
+    def _try_to_observe(self, observation: Observation) -> None:
+        self._unsaved = True
+        try:
+            self._observe(observation)
+        except Exception:  # whatever the monitor does, requests go on
+            self._metrics.monitor_errors.inc()
+            self._errors += 1
+            _log_some("event=observer_failed errors=%d", self._errors)
 
     def _observe(self, observation: Observation) -> None:
         verdict = self.observer.observe(observation)
@@ -90,9 +139,8 @@ class Feed:
         )
         self._on_verdict(verdict)
 
-    def _count_error(self) -> None:
-        self._metrics.monitor_errors.inc()
-        self._errors += 1
-        # A monitor that fails at every request must not fill the disk: 1st, 2nd, 4th, 8th ...
-        if self._errors & (self._errors - 1) == 0:
-            logger.exception("event=observer_failed errors=%d", self._errors)
+
+def _log_some(message: str, count: int) -> None:
+    """A monitor that fails at every request must not fill the disk: 1st, 2nd, 4th, 8th ..."""
+    if count & (count - 1) == 0:
+        logger.exception(message, count)

@@ -5,13 +5,14 @@ again until the ledger's pointer moves; one that failed for its signature also w
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
-from edgeloop.bundle import SIGNATURE
+from edgeloop.bundle import SIGNATURE, Bundle
 from edgeloop.errors import LedgerError
 from edgeloop.ledger import Deployment, Ledger
-from serve.metrics import ServeMetrics
-from serve.slot import ActivationError, Activator, Active, Slot, verify_bundle
+from serve.deployments import Deployments
+from serve.slot import ActivationError, verify_bundle
 
 logger = logging.getLogger(__name__)
 
@@ -34,26 +35,22 @@ class Follower:
 
     def __init__(
         self,
-        slot: Slot,
+        deployments: Deployments,
         ledger: Ledger,
-        activator: Activator,
-        metrics: ServeMetrics,
         served: Deployment,
         public_key: Path | None = None,
     ) -> None:
-        self._slot = slot
+        self._deployments = deployments
         self._ledger = ledger
-        self._activator = activator
-        self._metrics = metrics
         self._seen = served
         self._public_key = public_key
         self._refused_signature: Stamp | None = None
         self._ledger_lost = False
 
-    async def run(self, poll_seconds: float) -> None:
-        """Look every `poll_seconds` until cancelled."""
+    async def run(self, poll_seconds: Callable[[], float]) -> None:
+        """Look every `poll_seconds()` until cancelled."""
         while True:
-            await asyncio.sleep(poll_seconds)
+            await asyncio.sleep(poll_seconds())
             try:
                 await self.look()
             except Exception:  # the server keeps what it has; the next poll is another chance
@@ -65,27 +62,18 @@ class Follower:
         if deployment is None or not self._is_news(deployment):
             return
         self._seen, self._refused_signature = deployment, None
-        if deployment.bundle_digest == self._slot.current.bundle.digest:
+        if deployment.bundle_digest == self._deployments.slot.current.bundle.digest:
             logger.info("event=already_served bundle=%s", deployment.bundle_digest[:12])
             return
         stamp = _stamp(deployment)  # before the check: what comes after it is news
         try:
-            active = await asyncio.to_thread(self._activate, deployment)
+            # A rollback finds the bundle from before still loaded.
+            await self._deployments.swap(
+                deployment.path, "ledger", lambda: self._check(deployment), take_warm=True
+            )
         except ActivationError as problem:
             if problem.reason == "signature":
                 self._refused_signature = stamp
-            self._metrics.swapped(problem.reason)
-            logger.error("event=swap_refused reason=%s problem=%s", problem.reason, problem)
-            return
-        old = self._slot.current.bundle
-        self._slot.swap(active)
-        self._metrics.swapped("ok")
-        logger.info(
-            "event=swapped model=%s bundle=%s was=%s",
-            deployment.model,
-            active.bundle.digest[:12],
-            old.digest[:12],
-        )
 
     def _is_news(self, deployment: Deployment) -> bool:
         """Did the pointer move, or was the bundle signed that was refused for its signature?"""
@@ -106,11 +94,10 @@ class Follower:
         self._ledger_lost = False
         return deployment
 
-    def _activate(self, deployment: Deployment) -> Active:
-        bundle = verify_bundle(
+    def _check(self, deployment: Deployment) -> Bundle:
+        return verify_bundle(
             deployment.path, deployment.model, deployment.bundle_digest, self._public_key
         )
-        return self._activator.activate(bundle)
 
 
 def _stamp(deployment: Deployment) -> Stamp:

@@ -56,11 +56,13 @@ class Scored:
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """The texts or pairs of one request. `deadline` is in time.monotonic() seconds."""
+    """The texts or pairs of one request. `deadline` is in time.monotonic() seconds; without
+    `may_cache` the model answers, whatever the cache knows."""
 
     texts: Sequence[TextInput]
     truncate: bool
     deadline: float
+    may_cache: bool = True
     future: Future[list[Scored]] = field(default_factory=Future)
     submitted: float = 0.0
     queued: int = 0

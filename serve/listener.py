@@ -23,15 +23,16 @@ SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Own the address; nobody can connect yet. Raises RecipeError that says what to do."""
+def bind(host: str, port: int, options: str = "--host or --port") -> socket.socket:
+    """Own the address; nobody can connect yet. `options`: where it comes from. Raises RecipeError
+    that says what to do."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as problem:
         raise RecipeError(
-            f"{host}: is no address of this machine ({problem}); use --host 127.0.0.1"
+            f"{host}: is no address of this machine ({problem}); use 127.0.0.1 in {options}"
         ) from None
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,7 +40,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as problem:
         listener.close()
-        raise _no_port(host, port, problem) from None
+        raise _no_port(host, port, problem, options) from None
     return listener
 
 
@@ -65,18 +66,20 @@ def refuse_new(listener: socket.socket) -> None:
         logger.warning("event=no_socket_filter problem=%s", problem)
 
 
-def url(listener: socket.socket) -> str:
+def url(listener: socket.socket, scheme: str = "http") -> str:
     """http://127.0.0.1:8080"""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _no_port(host: str, port: int, problem: OSError) -> RecipeError:
+def _no_port(
+    host: str, port: int, problem: OSError, options: str = "--host or --port"
+) -> RecipeError:
     if problem.errno == errno.EADDRINUSE:
         return RecipeError(
             f"{host}:{port}: the port is in use by another process; stop that process, or choose "
-            "another port with --port (0 picks a free one)"
+            f"another port with {options} (port 0 picks a free one)"
         )
     return RecipeError(
-        f"{host}:{port}: cannot be bound ({problem.strerror}); choose another --host or --port"
+        f"{host}:{port}: cannot be bound ({problem.strerror}); choose another {options}"
     )

@@ -4,6 +4,7 @@ The registry is an argument. Digests and versions stand only in edgeloop_model_i
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -11,16 +12,20 @@ from edgeloop.bundle import Bundle
 from edgeloop.cascade import STAGES
 from edgeloop.naming import metric_name
 from edgeloop.tasks import TASKS
+from serve.evidence import QUESTIONS, SIDES, Standing
 from serve.jobs import Scored
 
 VARIANT = "stable"
+CANARY = "canary"
+SHADOW = "shadow"
 OTHER = "other"
 CLASS_LIMIT = 100
 # 0.5 ms to 10 s: a small classifier answers in about a millisecond.
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # What may go wrong with a request for answers; other dialects say 400 for 422.
-ANSWER_CODES = (200, 400, 405, 413, 415, 422, 424, 499, 500, 503, 504)
-NAMED_CODES = (200, 400, 404, 405, 413, 415, 424, 499, 500, 503, 504)
+KEY_CODES = (401, 403, 429)  # of every route that a key opens
+ANSWER_CODES = (200, 400, *KEY_CODES, 405, 413, 415, 422, 424, 499, 500, 503, 504)
+NAMED_CODES = (200, 400, *KEY_CODES, 404, 405, 413, 415, 424, 499, 500, 503, 504)
 # By route, as templates: what a path names is no label. What is told of server and models is
 # counted together: it is asked seldom, and each label costs thirty series.
 ROUTE_CODES = {
@@ -30,19 +35,19 @@ ROUTE_CODES = {
     "/": (*ANSWER_CODES, 404),
     "/hf/{model}": (*ANSWER_CODES, 404),
     "/v1/embeddings": NAMED_CODES,
-    "/v1/models": (200, 404, 405, 500),
+    "/v1/models": (200, *KEY_CODES, 404, 405, 500),
     "/classify": NAMED_CODES,
     "/pooling": NAMED_CODES,
     "/v2/models/{model}/infer": NAMED_CODES,
-    "/v2": (200, 404, 405, 500, 503),
-    "/v2/repository": (200, 400, 403, 405, 413, 415, 499, 500),
-    "/feedback": (200, 400, 405, 413, 415, 422, 499, 500, 503),
+    "/v2": (200, *KEY_CODES, 404, 405, 500, 503),
+    "/v2/repository": (200, 400, *KEY_CODES, 405, 413, 415, 499, 500),
+    "/feedback": (200, 400, *KEY_CODES, 405, 413, 415, 422, 499, 500, 503),
     "/health": (200, 405, 500, 503),
-    "/info": (200, 405, 500),
-    "/metrics": (200, 405, 500),
-    "/drift": (200, 405, 500),
-    "/openapi.json": (200, 405, 500),
-    OTHER: (404, 405, 500),
+    "/info": (200, *KEY_CODES, 405, 500),
+    "/metrics": (200, *KEY_CODES, 405, 500),
+    "/drift": (200, *KEY_CODES, 405, 500),
+    "/openapi.json": (200, *KEY_CODES, 405, 500),
+    OTHER: (*KEY_CODES, 404, 405, 500),
 }
 CANCELLATIONS = ("client_gone",)
 REJECTIONS = (
@@ -53,8 +58,28 @@ REJECTIONS = (
     "deadline",
     "engine",
     "ledger",
+    "unauthorized",
+    "forbidden",
+    "rate_limited",
+    "malformed",
+    "request_timeout",
+    "slow_reader",
+    "too_many_connections",
 )
-SWAP_REASONS = ("ok", "verify", "signature", "load", "golden")
+CAPTURE_DROPS = ("ring_full", "too_large", "redaction", "disk")
+SWAP_OUTCOMES = ("ok", "path", "verify", "signature", "load", "golden", "latency", "busy", "ledger")
+ROLLBACK_REASONS = ("asked", "errors", "latency", "agreement", "unhealthy")
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """The series of one variant that every answered text touches."""
+
+    queue_wait: Histogram
+    inference: Histogram
+    abstained: Counter
+    stages: dict[str, Counter]
+    durations: dict[str, Histogram]
 
 
 class ServeMetrics:
@@ -65,10 +90,14 @@ class ServeMetrics:
         self.model = model
         self._define_http(registry)
         self._define_model(registry)
+        self._define_trials(registry)
         self._define_monitor(registry)
+        self._define_capture(registry)
+        self._classes: dict[tuple[str, str], Counter] = {}
+        self._info: dict[str, tuple[str, ...]] = {}
+        self._variants: dict[str, _Variant] = {}
+        self._answers: dict[tuple[str, str, int], Counter] = {}
         self._start_at_zero()
-        self._classes: dict[str, Counter] = {}
-        self._info: tuple[str, ...] | None = None
 
     def _define_http(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -92,7 +121,7 @@ class ServeMetrics:
         )
         self._rejected = Counter(
             metric_name("rejected", total=True),
-            "Requests for answers and to /feedback that were refused",
+            "Requests that were refused, and connections that were closed by a limit",
             ("model", "reason"),
             registry=registry,
         )
@@ -157,7 +186,33 @@ class ServeMetrics:
         self._swaps = Counter(
             metric_name("swaps", total=True),
             "Attempts to swap the bundle: ok, or the step that failed",
+            ("model", "outcome"),
+            registry=registry,
+        )
+        self._rollbacks = Counter(
+            metric_name("rollbacks", total=True),
+            "Returns to the bundle that served before: asked for, or why a canary was stopped",
             ("model", "reason"),
+            registry=registry,
+        )
+
+    def _define_trials(self, registry: CollectorRegistry) -> None:
+        self._trial_evidence = Gauge(
+            metric_name("trial_evidence"),
+            "Evidence of the trial: a verdict stands at 1 / alpha; 0 without a trial",
+            ("model", "variant", "question"),
+            registry=registry,
+        )
+        self._trial_compared = Gauge(
+            metric_name("trial_compared_texts"),
+            "Texts whose two answers were compared in the trial of the moment",
+            ("model", "variant"),
+            registry=registry,
+        )
+        self._trial_dropped = Counter(
+            metric_name("trial_dropped", total=True),
+            "Texts that a trial did not compare because it was behind",
+            ("model", "variant"),
             registry=registry,
         )
 
@@ -175,78 +230,147 @@ class ServeMetrics:
             registry=registry,
         )
 
+    def _define_capture(self, registry: CollectorRegistry) -> None:
+        self._captured = Counter(
+            metric_name("captured_rows", total=True),
+            "Answered texts that were written by the capture",
+            ("model",),
+            registry=registry,
+        )
+        self._capture_dropped = Counter(
+            metric_name("capture_dropped", total=True),
+            "Answered texts that were to be captured and were not",
+            ("model", "reason"),
+            registry=registry,
+        )
+
     def _start_at_zero(self) -> None:
-        # Looked up by what a request knows: labels() takes a lock and three microseconds.
-        self._durations: dict[str, Histogram] = {}
-        self._answers: dict[tuple[str, int], Counter] = {}
-        for route, codes in ROUTE_CODES.items():
-            self._durations[route] = self._duration.labels(self.model, VARIANT, route)
-            for code in codes:
-                self._answers[route, code] = self._answer(route, code)
+        self.start_variant(VARIANT)
+        for variant in (CANARY, SHADOW):
+            self.show_trial(variant, None)
+            self._trial_dropped.labels(self.model, variant)
         for reason in REJECTIONS:
             self._rejected.labels(self.model, reason)
         for reason in CANCELLATIONS:
             self._cancelled.labels(self.model, reason)
-        for reason in SWAP_REASONS:
-            self._swaps.labels(self.model, reason)
+        for outcome in SWAP_OUTCOMES:
+            self._swaps.labels(self.model, outcome)
+        for reason in ROLLBACK_REASONS:
+            self._rollbacks.labels(self.model, reason)
+        for reason in CAPTURE_DROPS:
+            self._capture_dropped.labels(self.model, reason)
+        self.captured = self._captured.labels(self.model)
         self.inflight = self._inflight.labels(self.model)
         self.labels_stored = self._labels.labels(self.model)
         self.dropped = self._dropped.labels(self.model)
         self.monitor_errors = self._monitor_errors.labels(self.model)
-        self._queue_wait_child = self._queue_wait.labels(self.model, VARIANT)
-        self._inference_child = self._inference.labels(self.model, VARIANT)
-        self._stages = {
-            stage: self._stage_answers.labels(self.model, VARIANT, stage) for stage in STAGES
-        }
-        self._abstained_child = self._abstained.labels(self.model, VARIANT)
 
-    def answered(self, route: str, code: int, seconds: float) -> None:
+    def start_variant(self, variant: str) -> None:
+        """Start the series of a variant at 0; those of a canary start with the first one."""
+        if variant in self._variants:
+            return
+        # No request is answered by a shadow.
+        routes = {} if variant == SHADOW else ROUTE_CODES
+        for route, codes in routes.items():
+            for code in codes:
+                self._answer(variant, route, code)
+        self._variants[variant] = _Variant(
+            self._queue_wait.labels(self.model, variant),
+            self._inference.labels(self.model, variant),
+            self._abstained.labels(self.model, variant),
+            {stage: self._stage_answers.labels(self.model, variant, stage) for stage in STAGES},
+            {route: self._duration.labels(self.model, variant, route) for route in routes},
+        )
+
+    def answered(self, route: str, code: int, seconds: float, variant: str = VARIANT) -> None:
         """Count one HTTP answer; `route` must be a key of ROUTE_CODES."""
-        (self._answers.get((route, code)) or self._answer(route, code)).inc()
-        self._durations[route].observe(seconds)
+        self._answer(variant, route, code).inc()
+        self._variants[variant].durations[route].observe(seconds)
 
-    def _answer(self, route: str, code: int) -> Counter:
-        return self._requests.labels(self.model, VARIANT, route, str(code))
+    def _answer(self, variant: str, route: str, code: int) -> Counter:
+        """Kept by what a request knows: labels() takes a lock and three microseconds."""
+        found = self._answers.get((variant, route, code))
+        if found is None:
+            found = self._requests.labels(self.model, variant, route, str(code))
+            self._answers[variant, route, code] = found
+        return found
 
-    def scored(self, answers: Sequence[Scored], class_names: Sequence[str]) -> None:
+    def scored(
+        self, answers: Sequence[Scored], class_names: Sequence[str], variant: str = VARIANT
+    ) -> None:
         """Count answered texts by the class name of the highest probability."""
+        series = self._variants[variant]
         for answer in answers:
-            self._queue_wait_child.observe(answer.queue_seconds)
-            self._inference_child.observe(answer.inference_seconds)
-            self._class(class_names[int(answer.probabilities.argmax())]).inc()
+            series.queue_wait.observe(answer.queue_seconds)
+            series.inference.observe(answer.inference_seconds)
+            self._class(variant, class_names[int(answer.probabilities.argmax())]).inc()
             if answer.abstained:
-                self._abstained_child.inc()
-            if answer.stage in self._stages:
-                self._stages[answer.stage].inc()
+                series.abstained.inc()
+            if answer.stage in series.stages:
+                series.stages[answer.stage].inc()
 
     def rejected(self, reason: str) -> None:
         """Count a refused request; `reason` is one of REJECTIONS."""
         self._rejected.labels(self.model, reason).inc()
 
+    def capture_dropped(self, reason: str, rows: int = 1) -> None:
+        """Count rows that the capture lost; `reason` is one of CAPTURE_DROPS."""
+        self._capture_dropped.labels(self.model, reason).inc(rows)
+
     def cancelled(self, reason: str) -> None:
         """Count a request that nobody waits for any more; `reason` is one of CANCELLATIONS."""
         self._cancelled.labels(self.model, reason).inc()
 
-    def swapped(self, reason: str) -> None:
-        """Count an attempt to swap; `reason` is one of SWAP_REASONS."""
-        self._swaps.labels(self.model, reason).inc()
+    def swapped(self, outcome: str) -> None:
+        """Count an attempt to swap; `outcome` is one of SWAP_OUTCOMES."""
+        self._swaps.labels(self.model, outcome).inc()
 
-    def show_bundle(self, bundle: Bundle, isa_differs: bool = False) -> None:
-        """Make a bundle the one in edgeloop_model_info, and start its classes at 0."""
-        self._isa_differs.labels(self.model, VARIANT).set(isa_differs)
-        if self._info is not None:
-            self._model_info.remove(*self._info)
-        self._info = (self.model, VARIANT, bundle.manifest.created_at, bundle.digest)
-        self._model_info.labels(*self._info).set(1)
+    def rolled_back(self, reason: str) -> None:
+        """Count a return to the bundle from before; `reason` is one of ROLLBACK_REASONS."""
+        self._rollbacks.labels(self.model, reason).inc()
+
+    def show_trial(self, variant: str, standing: Standing | None) -> None:
+        """Set the evidence of a trial; None where there is none."""
+        self._trial_compared.labels(self.model, variant).set(standing.compared if standing else 0)
+        values = {
+            f"{side}_{question}": standing.questions[side][question] if standing else 0.0
+            for side in SIDES
+            for question in QUESTIONS
+        }
+        values |= {side: getattr(standing, side) if standing else 0.0 for side in SIDES}
+        for question, value in values.items():
+            self._trial_evidence.labels(self.model, variant, question).set(value)
+
+    def trial_dropped(self, variant: str) -> None:
+        """Count a text that a trial did not compare."""
+        self._trial_dropped.labels(self.model, variant).inc()
+
+    def show_bundle(
+        self, bundle: Bundle, isa_differs: bool = False, variant: str = VARIANT
+    ) -> None:
+        """Make a bundle its variant's in edgeloop_model_info, and start its classes at 0."""
+        self.start_variant(variant)
+        self.hide_bundle(variant)
+        self._isa_differs.labels(self.model, variant).set(isa_differs)
+        self._info[variant] = (self.model, variant, bundle.manifest.created_at, bundle.digest)
+        self._model_info.labels(*self._info[variant]).set(1)
         for name in TASKS[bundle.manifest.task].class_names(bundle.manifest.labels):
-            self._class(name)
+            self._class(variant, name)
 
-    def _class(self, label: str) -> Counter:
+    def hide_bundle(self, variant: str) -> None:
+        """Take the variant's bundle out of edgeloop_model_info."""
+        known = self._info.pop(variant, None)
+        if known is not None:
+            self._model_info.remove(*known)
+            self._isa_differs.labels(self.model, variant).set(0)
+
+    def _class(self, variant: str, label: str) -> Counter:
         """The series of a class; labels beyond the first CLASS_LIMIT share one."""
-        found = self._classes.get(label)
+        found = self._classes.get((variant, label))
         if found is None:
-            name = label if len(self._classes) < CLASS_LIMIT else OTHER
-            found = self._predictions.labels(self.model, VARIANT, name)
+            known = sum(own == variant for own, _ in self._classes)
+            name = label if known < CLASS_LIMIT else OTHER
+            found = self._predictions.labels(self.model, variant, name)
             if name == label:
-                self._classes[label] = found
+                self._classes[variant, label] = found
         return found

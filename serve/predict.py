@@ -15,12 +15,13 @@ from edgeloop.bundle import Bundle
 from edgeloop.errors import EngineError
 from edgeloop.observer import Observation
 from edgeloop.rows import whole_text
+from serve.capture.writer import Capture
 from serve.dialects.dialect import MAX_BATCH_TEXTS, Asked, Dialect, Reply
 from serve.engine import Engine
 from serve.gone import ClientWatch
 from serve.jobs import Expired, Job, QueueFull, Scored, TooLong, Unhealthy
-from serve.metrics import VARIANT, ServeMetrics
-from serve.refused import Refused
+from serve.metrics import ServeMetrics
+from serve.refused import Refused, retry_after
 from serve.slot import Active, Slot
 from serve.tally import Tallies, Tally
 from serve.wire import ClientGone, Exchange, check_content_type, milliseconds, read_body, send_body
@@ -33,11 +34,22 @@ RETRY_AFTER_LEAST_SECONDS = 0.05
 class Predict:
     """Answers with the deployment that is in the slot when the request is admitted."""
 
-    def __init__(self, slot: Slot, metrics: ServeMetrics, queue_texts: int) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        metrics: ServeMetrics,
+        queue_texts: int,
+        capture: Capture | None = None,
+    ) -> None:
+        self._capture = capture
         self._slot = slot
         self._metrics = metrics
-        self._max_batch_texts = min(MAX_BATCH_TEXTS, queue_texts)
         self._tallies = Tallies()
+        self.set_queue_texts(queue_texts)
+
+    def set_queue_texts(self, queue_texts: int) -> None:
+        """A request larger than the queue could never be answered."""
+        self._max_batch_texts = min(MAX_BATCH_TEXTS, queue_texts)
 
     async def __call__(
         self,
@@ -52,9 +64,14 @@ class Predict:
         body = await read_body(scope, receive)  # first: a client that still sends hears no refusal
         check_content_type(headers.get(b"content-type"))
         timeout_seconds = client_timeout(headers.get(b"x-request-timeout-ms"))
-        with self._slot.current as active:  # admitted: no await between this and submit()
-            asked = Asked(body, headers, names, VARIANT)
+        # Who asks for a version by its digest is no canary's client.
+        pinned = "version" in names
+        with self._slot.current if pinned else self._slot.admit(scope, body) as active:
+            # Admitted: no await between this and submit().
+            asked = Asked(body, headers, names, active.variant)
             reply, answers = await self._ask(dialect, asked, active, timeout_seconds, receive)
+            if self._capture is not None:
+                self._capture.offer(exchange.id, active.bundle.digest, answers)
         told = [*reply.headers, *_headers(active.bundle, answers)]
         await send_body(exchange.send, reply.status, reply.body, told, reply.content_type)
 
@@ -75,11 +92,15 @@ class Predict:
         try:
             answers = await self._answer(active, dialect, job, left_seconds, receive)
             reply = dialect.encode(answers, active.bundle, request)
-        except Exception:
+        except Exception as problem:
             tally.failed += 1
+            if isinstance(problem, Refused):
+                own_deadline = min(timeout_seconds, request.timeout_seconds) < math.inf
+                self._slot.failed(active, job, problem.reason, own_deadline)
             raise
         tally.add(answers)
-        self._metrics.scored(answers, active.class_names)
+        self._slot.answered(active, job, answers)
+        self._metrics.scored(answers, active.class_names, active.variant)
         for answer in answers:
             active.feed.put(_observation(answer))
         return reply, answers
@@ -177,10 +198,7 @@ def _overloaded(retry_after_seconds: float) -> Refused:
         "Overloaded",
         "the server has more requests than it can answer in time; try again later",
         reason="queue_full",
-        headers=[
-            (b"retry-after", str(math.ceil(seconds)).encode()),
-            (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
-        ],
+        headers=retry_after(seconds),
     )
 
 

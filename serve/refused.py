@@ -1,5 +1,6 @@
 """A request that gets an error answer; each dialect has its own shape for it."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -47,6 +48,14 @@ class Refused(Exception):
     def body(self) -> bytes:
         """A TeiError as JSON."""
         return msgspec.json.encode(TeiError(self.message, self.error_type))
+
+
+def retry_after(seconds: float) -> list[tuple[bytes, bytes]]:
+    """The headers that say when to come back, in whole seconds and in ms."""
+    return [
+        (b"retry-after", str(math.ceil(seconds)).encode()),
+        (b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()),
+    ]
 
 
 def invalid(message: str) -> Refused:

@@ -7,8 +7,10 @@ drift monitor takes what is left. A second signal stops at once. A kill leaves n
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +26,16 @@ from edgeloop.records import Verdict
 from serve.app import EdgeApp
 from serve.config import ServerConfig
 from serve.cores import default_workers
-from serve.follow import Follower, deployed_now
+from serve.follow import deployed_now
+from serve.lifecycle import Lifecycle, activate_first, remembered_bundle
+from serve.lifecycle_config import Admin
 from serve.listener import bind, listen, url
 from serve.metrics import ServeMetrics
-from serve.process import EdgeServer
+from serve.process import Beside, EdgeServer
+from serve.protection import protect, read_secrets
+from serve.reload import Reloader
 from serve.slot import Activator, Slot, verify_bundle
+from serve.state import StateFolder
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +49,8 @@ class ServerSettings:
     `public_key`: serve only bundles that are signed with its other half. `config`: the operator's
     serve.yaml.
 
-    `on_ready` gets the server's URL once it answers. `make_collector` makes the monitor's
+    `on_ready` gets the server's URL once it answers, `on_admin_ready` the admin listener's after
+    it. `config_path`: what SIGHUP reads again. `make_collector` makes the monitor's
     Prometheus collector from a function that returns the observer of the moment.
     """
 
@@ -58,6 +66,8 @@ class ServerSettings:
     workers: int | None = None
     config: ServerConfig = ServerConfig()
     public_key: Path | None = None
+    config_path: Path | None = None
+    on_admin_ready: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         """Raises RecipeError where the values do not make a server."""
@@ -67,6 +77,15 @@ class ServerSettings:
             raise RecipeError(f"following the model {self.follow!r} needs a ledger")
         if not 0 <= self.port <= 65535:
             raise RecipeError(f"port {self.port} is not between 0 and 65535 (0 picks a free one)")
+        if self.follow is not None and self.config.watch is not None:
+            raise RecipeError(
+                "`watch` in serve.yaml and --follow both decide what is served; use one"
+            )
+        canary = self.config.canary
+        if self.follow is not None and canary is not None and canary.promote:
+            raise RecipeError(
+                "canary.promote in serve.yaml and --follow both decide what is served; use one"
+            )
         if self.workers is not None and self.workers < 1:
             raise RecipeError(f"workers is {self.workers}, at least 1 is needed")
 
@@ -74,32 +93,87 @@ class ServerSettings:
 def run_server(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code is 0.
 
-    Raises RecipeError (the port), BundleError (the bundle may not serve), LedgerError (nothing is
-    deployed). Call it on the main thread: it takes the signals over.
+    Raises RecipeError (port, keys, certificates, capture's folder), BundleError (the bundle may
+    not serve), LedgerError (nothing is deployed). Call it on the main thread: it takes the
+    signals over.
     """
     # One text at a time is tokenized: the tokenizer's own thread pool would only cost.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with bind(settings.host, settings.port) as listener:
+    # Until the event loop takes it: a reload must not end a server that is about to start.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    config = settings.config
+    secrets = read_secrets(config)
+    with bind(settings.host, settings.port) as listener, _bind_admin(config.admin) as admin:
         served = _served(settings)
-        bundle = _first_bundle(settings, served)
+        state = None if config.state is None else StateFolder(config.state, config.state_seconds)
+        remembered = _remembered(settings, state)
+        bundle = remembered or _first_bundle(settings, served)
         metrics = ServeMetrics(_registry(), bundle.manifest.name)
-        activator = _activator(settings, metrics)
-        slot = Slot(activator.activate(bundle), metrics)
-        _add_collector(settings, slot, metrics)
-        follower = None
+        activator = _activator(settings, metrics, state)
+        named = (lambda: _first_bundle(settings, served)) if remembered else None
+        active = activate_first(activator, bundle, named)
+        reloader = Reloader(config, settings.config_path)
+        lifecycle = Lifecycle(
+            active, activator, metrics, reloader, settings.bundle, settings.public_key
+        )
+        _add_collector(settings, lifecycle.slot, metrics)
         if served is not None and settings.ledger is not None:
-            follower = Follower(
-                slot, settings.ledger, activator, metrics, served, settings.public_key
-            )
+            lifecycle.follow(settings.ledger, served)
+        protection = protect(config, secrets, metrics)
+        reloader.always += protection.reloads
         listen(listener)
-        config = settings.config
-        app = EdgeApp(slot, metrics, settings.ledger, config.queue_texts)
-        server = EdgeServer(app, listener, config.drain_seconds, _on_started(settings, listener))
-        server.run_until_stopped(follower, config.poll_seconds)
-        slot.current.close()
-        slot.current.join(JOIN_SECONDS)
+        if admin is not None:
+            listen(admin)
+        app = EdgeApp(
+            lifecycle.slot,
+            metrics,
+            settings.ledger,
+            config.queue_texts,
+            protection.guard,
+            protection.capture,
+            config.access_log,
+        )
+        server = EdgeServer(
+            app,
+            listener,
+            config.drain_seconds,
+            _on_started(settings, listener, admin),
+            protection.limits,
+            None if protection.tls is None else protection.tls.context,
+        )
+        _take_changes(reloader, app, server)
+        beside = Beside(
+            lifecycle.loops(),
+            reloader.reload,
+            None if admin is None else (lifecycle.admin_app(config, protection.guard), admin),
+        )
+        server.run_until_stopped(beside)
+        lifecycle.close(JOIN_SECONDS)
+        protection.close()
     logger.info("event=stopped model=%s", metrics.model)
     return 0
+
+
+def _bind_admin(admin: Admin | None) -> AbstractContextManager[socket.socket | None]:
+    if admin is None:
+        return nullcontext()
+    return bind(admin.host, admin.port, "admin.host or admin.port of serve.yaml")
+
+
+def _remembered(settings: ServerSettings, state: StateFolder | None) -> Bundle | None:
+    if settings.bundle is None or state is None:
+        return None
+    return remembered_bundle(settings.bundle, state, settings.public_key)
+
+
+def _take_changes(reloader: Reloader, app: EdgeApp, server: EdgeServer) -> None:
+    """What SIGHUP can change in the application and the server."""
+
+    def set_drain_seconds(config: ServerConfig) -> None:
+        server.drain_seconds = config.drain_seconds
+
+    reloader.add({"drain_seconds"}, set_drain_seconds)
+    reloader.add({"queue_texts"}, lambda config: app.set_queue_texts(config.queue_texts))
 
 
 def _served(settings: ServerSettings) -> Deployment | None:
@@ -124,7 +198,9 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
-def _activator(settings: ServerSettings, metrics: ServeMetrics) -> Activator:
+def _activator(
+    settings: ServerSettings, metrics: ServeMetrics, state: StateFolder | None
+) -> Activator:
     workers = settings.workers or default_workers()
     logger.info("event=starting model=%s workers=%d", metrics.model, workers)
     return Activator(
@@ -134,6 +210,7 @@ def _activator(settings: ServerSettings, metrics: ServeMetrics) -> Activator:
         workers,
         settings.config.queue_texts,
         settings.config.cache_texts,
+        state,
     )
 
 
@@ -143,11 +220,20 @@ def _add_collector(settings: ServerSettings, slot: Slot, metrics: ServeMetrics) 
         metrics.registry.register(SafeCollector(inner))
 
 
-def _on_started(settings: ServerSettings, listener: socket.socket) -> Callable[[], None]:
+def _on_started(
+    settings: ServerSettings, listener: socket.socket, admin: socket.socket | None
+) -> Callable[[], None]:
+    scheme = "http" if settings.config.tls is None else "https"
+    address = url(listener, scheme)
+
     def started() -> None:
-        logger.info("event=serving url=%s", url(listener))
+        logger.info("event=serving url=%s", address)
         if settings.on_ready is not None:
-            settings.on_ready(url(listener))
+            settings.on_ready(address)
+        if admin is not None:
+            logger.info("event=admin url=%s", url(admin, scheme))
+            if settings.on_admin_ready is not None:
+                settings.on_admin_ready(url(admin, scheme))
 
     return started
 

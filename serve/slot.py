@@ -2,43 +2,39 @@
 
 A request keeps the deployment that admitted it until it is answered; a retired deployment stops
 its threads after its last request. Slot and Active belong to the event loop; `activate` is heavy
-and runs in a thread.
+and runs in a thread. Who swaps what, and when, is in serve/deployments.py.
 """
 
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import wait
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.types import Scope
+
 from edgeloop.bundle import Bundle, open_bundle
 from edgeloop.errors import BundleError
-from edgeloop.golden import agrees
 from edgeloop.machine import describe_machine, isa_warning
 from edgeloop.observer import Observer
 from edgeloop.records import Verdict
-from edgeloop.rows import TextInput
 from edgeloop.signing import verify_apart
 from edgeloop.tasks import TASKS
 from serve.autotune import shared
 from serve.engine import Engine, open_engine
 from serve.feed import Feed
 from serve.jobs import Job, Scored
-from serve.metrics import ServeMetrics
+from serve.metrics import CANARY, VARIANT, ServeMetrics
+from serve.replay import ActivationError as ActivationError
+from serve.replay import check_latency, replay_golden
+from serve.state import StateFolder
+from serve.trial import Trial
+from serve.wire import header
 
 logger = logging.getLogger(__name__)
 
-GOLDEN_AGREEMENT_RATIO = 0.98
-GOLDEN_TIMEOUT_SECONDS = 60.0
-
-
-class ActivationError(BundleError):
-    """A bundle that may not serve; `reason` is verify, signature, load or golden."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+# Where a request's variant stands in its ASGI scope, for the metrics.
+VARIANT_KEY = "edgeloop.variant"
 
 
 class Active:
@@ -51,6 +47,7 @@ class Active:
         self.isa_differs = isa_differs
         self.engine = engine
         self.feed = feed
+        self.variant = VARIANT
         self.class_names = TASKS[bundle.manifest.task].class_names(bundle.manifest.labels)
         self._requests = 0
         self._retired = False
@@ -64,8 +61,10 @@ class Active:
         self._close_if_done()
 
     def retire(self) -> None:
-        """Take no more requests; the threads stop after the last one."""
+        """Take no more requests; the threads stop after the last one, and its drift state is
+        nobody's any more."""
         self._retired = True
+        self.feed.forget()
         self._close_if_done()
 
     def close(self) -> None:
@@ -85,22 +84,99 @@ class Active:
 
 
 class Slot:
-    """Holds the deployment that answers now."""
+    """Holds the deployment that answers now, the one from before, which stays loaded, and what is
+    on trial. To be called on the event loop only: there no request stands between its look and its
+    admission."""
 
-    def __init__(self, active: Active, metrics: ServeMetrics) -> None:
+    def __init__(self, active: Active, metrics: ServeMetrics, keep_previous: bool = True) -> None:
         self.current = active
+        self.previous: Active | None = None
+        self.canary: Trial | None = None
+        self.shadow: Trial | None = None
+        self._keep_previous = keep_previous
         self._metrics = metrics
         metrics.show_bundle(active.bundle, active.isa_differs)
 
+    def admit(self, scope: Scope, body: bytes) -> Active:
+        """The deployment that answers this request: the canary for its clients."""
+        if self.canary is None or not self.canary.has_client(client_key(scope, body)):
+            return self.current
+        scope[VARIANT_KEY] = CANARY
+        return self.canary.active
+
+    def failed(self, active: Active, job: Job, reason: str, own_deadline: bool) -> None:
+        """A deployment did not answer a request. It shows nothing where the client's own deadline
+        passed, or where it was refused for one of several texts: which one is not known here."""
+        if reason == "deadline" and own_deadline:
+            return
+        if reason != "invalid" or len(job.texts) == 1:
+            self.answered(active, job, None)
+
+    def answered(self, active: Active, job: Job, answers: Sequence[Scored] | None) -> None:
+        """Hand what a deployment answered, None where it failed, to what is on trial."""
+        if self.canary is not None and active is self.canary.active:
+            self.canary.offer(job, answers)
+        elif self.shadow is not None and active is self.current and self.shadow.sampled():
+            self.shadow.offer(job, answers)
+
     def swap(self, active: Active) -> None:
-        """Let another deployment answer from now on. Call it on the event loop only: there no
-        request stands between its look at `current` and its admission."""
-        old, self.current = self.current, active
+        """Let another deployment answer from now on; the old one becomes the previous one."""
+        older, self.previous = self.previous, self.current
+        self._let_answer(active)
+        if older is not None and older is not active:
+            older.retire()
+        self.keep_previous(self._keep_previous)
+
+    def roll_back(self) -> bool:
+        """Let the two change places; False where there is none from before that can answer."""
+        previous = self.previous
+        if previous is None or not previous.engine.healthy():
+            return False
+        self.swap(previous)
+        return True
+
+    def keep_previous(self, keep: bool) -> None:
+        """Keep the one from before loaded, or let it go."""
+        self._keep_previous = keep
+        if not keep and self.previous is not None:
+            self.previous.retire()
+            self.previous = None
+
+    def trial(self, variant: str) -> Trial | None:
+        """What is on trial as canary or shadow."""
+        return self.canary if variant == CANARY else self.shadow
+
+    def put_on_trial(self, trial: Trial) -> None:
+        """Let a trial begin."""
+        setattr(self, trial.variant, trial)
+        self._metrics.show_bundle(trial.active.bundle, trial.active.isa_differs, trial.variant)
+        self._metrics.show_trial(trial.variant, trial.judge.standing())
+
+    def end_trial(self, variant: str) -> Trial | None:
+        """Take a trial out; its deployment is the caller's to retire or to swap in."""
+        trial = self.trial(variant)
+        setattr(self, variant, None)
+        self._metrics.hide_bundle(variant)
+        self._metrics.show_trial(variant, None)
+        return trial
+
+    def deployments(self) -> list[Active]:
+        """All that are loaded."""
+        trials = [trial.active for trial in (self.canary, self.shadow) if trial is not None]
+        return [self.current, *([] if self.previous is None else [self.previous]), *trials]
+
+    def _let_answer(self, active: Active) -> None:
+        self.current = active
+        active.variant = VARIANT
         self._metrics.show_bundle(active.bundle, active.isa_differs)
-        old.retire()
 
 
-@dataclass(frozen=True)
+def client_key(scope: Scope, body: bytes) -> bytes:
+    """What keeps a client with its variant: its id, or else its request's, or else the request."""
+    return header(scope, b"x-client-id") or header(scope, b"x-request-id") or body
+
+
+@dataclass
 class Activator:
     """Makes deployments from bundle folders."""
 
@@ -110,9 +186,11 @@ class Activator:
     workers: int
     queue_texts: int
     cache_texts: int = 0
+    state: StateFolder | None = None
 
-    def activate(self, bundle: Bundle) -> Active:
-        """Load a verified bundle aside, and replay its golden rows on every thread.
+    def activate(self, bundle: Bundle, judge_latency: bool = False) -> Active:
+        """Load a verified bundle aside, and replay its golden rows on every thread; with
+        `judge_latency` they must be answered within the bundle's deadline.
 
         Raises ActivationError with the step that failed.
         """
@@ -123,6 +201,8 @@ class Activator:
             raise ActivationError("load", f"{bundle.path}: {problem}") from problem
         try:
             agreement = replay_golden(bundle, engine, self.queue_texts)
+            if judge_latency:
+                check_latency(bundle, engine, min(self.workers, self.queue_texts))
             observer = self._observer(bundle)
         except ActivationError:
             engine.close()
@@ -133,7 +213,8 @@ class Activator:
             agreement,
             time.monotonic() - started,
         )
-        feed = Feed(observer, self.on_verdict, self.metrics)
+        keeper = None if self.state is None else self.state.drift(bundle.digest)
+        feed = Feed(observer, self.on_verdict, self.metrics, keeper=keeper)
         return Active(bundle, engine, feed, _warn_of_other_isa(bundle))
 
     def _observer(self, bundle: Bundle) -> Observer:
@@ -184,41 +265,3 @@ def verify_bundle(
         except BundleError as problem:
             raise ActivationError("signature", str(problem)) from problem
     return bundle
-
-
-def replay_golden(bundle: Bundle, engine: Engine, queue_texts: int) -> float:
-    """The share of golden rows that the engine answers as the bundle says, at least
-    GOLDEN_AGREEMENT_RATIO; it warms the engine as well. Raises ActivationError (golden)."""
-    manifest = bundle.manifest
-    task = TASKS[manifest.task]
-    try:
-        rows = bundle.golden()
-        answers = [
-            answer
-            for start in range(0, len(rows), queue_texts)
-            for answer in _ask(engine, [row.input for row in rows[start : start + queue_texts]])
-        ]
-        agreed = sum(
-            agrees(row, answer.output, task, manifest.labels)
-            for row, answer in zip(rows, answers, strict=True)
-        )
-    except Exception as problem:
-        raise ActivationError(
-            "golden", f"{bundle.path}: the golden rows cannot be replayed ({problem})"
-        ) from problem
-    if not rows or agreed / len(rows) < GOLDEN_AGREEMENT_RATIO:
-        raise ActivationError(
-            "golden",
-            f"{bundle.path}: {agreed} of {len(rows)} golden rows get the answer that the bundle "
-            f"promises, at least {GOLDEN_AGREEMENT_RATIO:.0%} must; build the bundle again on a "
-            "machine like this one",
-        )
-    return agreed / len(rows)
-
-
-def _ask(engine: Engine, texts: list[TextInput]) -> list[Scored]:
-    deadline = time.monotonic() + GOLDEN_TIMEOUT_SECONDS
-    job = Job(texts, truncate=True, deadline=deadline)
-    engine.submit(job)
-    wait([job.future], timeout=GOLDEN_TIMEOUT_SECONDS)
-    return job.future.result(timeout=0)

@@ -39,14 +39,14 @@ class Exchange:
         self._send = send
         self._draining = draining
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self._id = request_id(self.headers.get(b"x-request-id"))
+        self.id = request_id(self.headers.get(b"x-request-id"))
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.answered = True
-            extra = [(b"x-request-id", self._id), (b"x-total-time", milliseconds(self.seconds()))]
+            extra = [(b"x-request-id", self.id), (b"x-total-time", milliseconds(self.seconds()))]
             if self._draining:
                 extra.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", ()), *extra]}

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -26,7 +27,7 @@ from edgeloop.ledger import open_ledger, utc_now
 from edgeloop.observer import Observation, Observer, ObserverStatus
 from edgeloop.records import Verdict
 from edgeloop.tasks import TASKS
-from serve.config import ServerConfig
+from serve.config import ServerConfig, load_config
 from serve.run import ServerSettings, run_server
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +72,12 @@ class WordObserver:
             True, self._seen, 0, 0.0, 2.0, 100, 100.0, self._alarms, self._alarms > 0
         )
 
+    def state(self) -> bytes:
+        return f"{self._seen} {self._alarms}".encode()
+
+    def restore(self, state: bytes) -> None:
+        self._seen, self._alarms = map(int, state.split())
+
 
 class SeenCollector(Collector):
     """What the monitor's own collector does: reads the observer of the moment."""
@@ -89,6 +96,8 @@ class Server:
 
     url: str
     process: subprocess.Popen[str]
+    admin: str
+    log_file: IO[str]
     modules: list[str] = field(default_factory=list)
     log: str = ""
 
@@ -99,18 +108,20 @@ class Server:
 
     def wait(self) -> int:
         """Read what it says until it ends; its exit code."""
-        out, self.log = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate(timeout=60)
+        self.log = _read(self.log_file)
         self.modules = json.loads(out) if out.strip() else []
         return self.process.returncode
 
 
-def launch(**options: Any) -> subprocess.Popen[str]:
-    """Start the process; options are those of `main`."""
+def launch(log_file: IO[str] | int = subprocess.PIPE, /, **options: Any) -> subprocess.Popen[str]:
+    """Start the process; options are those of `main`. A pipe that nobody reads holds 64 KiB of log,
+    then the server waits: who lets it run for long gives a file."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.edge_server", json.dumps(options, default=str)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=log_file,
         text=True,
         env=environment,
         cwd=ROOT,
@@ -120,16 +131,29 @@ def launch(**options: Any) -> subprocess.Popen[str]:
 @contextmanager
 def serving(**options: Any) -> Iterator[Server]:
     """A server that answers; it is killed at the end if it still runs."""
-    process = launch(**options)
-    assert process.stdout is not None
-    url = process.stdout.readline().strip()
-    try:
-        assert url.startswith("http://"), process.communicate(timeout=10)
-        yield Server(url, process)
-    finally:
-        if process.poll() is None:
-            process.kill()
+    with TemporaryFile("w+") as log_file:
+        process = launch(log_file, **options)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        try:
+            assert url.startswith("http"), _read(log_file)
+            admin = process.stdout.readline().strip() if _has_admin(options) else ""
+            yield Server(url, process, admin, log_file)
+        finally:
+            if process.poll() is None:
+                process.kill()
             process.communicate(timeout=10)
+
+
+def _read(log_file: IO[str]) -> str:
+    log_file.seek(0)
+    return log_file.read()
+
+
+def _has_admin(options: dict[str, Any]) -> bool:
+    if "config_file" not in options:
+        return options.get("admin") is not None
+    return "admin:" in Path(options["config_file"]).read_text()
 
 
 def main(
@@ -139,10 +163,11 @@ def main(
     port: int = 0,
     public_key: str | None = None,
     workers: int | None = None,
+    config_file: str | None = None,
     **config: Any,
 ) -> int:
     """Serve with a WordObserver; verdicts go to the ledger where there is one. `config`: the keys
-    of serve.yaml."""
+    of serve.yaml, or `config_file`: where it is."""
     log.configure()
     ledger = None if home is None else open_ledger(Path(home))
     settings = ServerSettings(
@@ -156,7 +181,9 @@ def main(
         make_collector=SeenCollector,
         on_ready=lambda url: print(url, flush=True),
         workers=workers,
-        config=ServerConfig.model_validate_json(json.dumps({"poll_seconds": 0.05, **config})),
+        config=_config(config_file, config),
+        config_path=None if config_file is None else Path(config_file),
+        on_admin_ready=lambda url: print(url, flush=True),
         public_key=None if public_key is None else Path(public_key),
     )
     try:
@@ -166,6 +193,12 @@ def main(
         return 1
     print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
     return code
+
+
+def _config(path: str | None, keys: dict[str, Any]) -> ServerConfig:
+    if path is not None:
+        return load_config(Path(path))
+    return ServerConfig.model_validate_json(json.dumps({"poll_seconds": 0.05, **keys}))
 
 
 if __name__ == "__main__":

@@ -6,17 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeloop.errors import RecipeError
+from edgeloop.personal import IBAN_START, cards, emails
 from edgeloop.recipe import Audit
 
-EMAIL = re.compile(
-    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,24}(?![\w-])"
-)
-DIGIT_RUN = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d]|[.-]\d)")
-IBAN_START = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d{2}(?=[ ]?[A-Za-z0-9])")
 IBAN_CHARACTERS = range(15, 35)
-# The first digits of the card networks: Visa, Mastercard, American Express, Diners, JCB, Discover,
-# UnionPay, Maestro. Without them one number in ten would be a card.
-CARD_START = re.compile(r"4|5[0-8]|2[2-7]|3[0568]|3[47]|6")
 MIN_PHONE_DIGITS = 7
 
 
@@ -58,28 +51,6 @@ def find_personal(text: str, chosen: Sequence[tuple[str, Finder]]) -> list[Perso
 def masked(value: str) -> str:
     """The shape of a value: its first character, the others as *, punctuation as it is."""
     return value[:1] + re.sub(r"\w", "*", value[1:])
-
-
-def emails(text: str) -> Iterator[tuple[int, int]]:
-    if "@" in text:
-        yield from (match.span() for match in EMAIL.finditer(text))
-
-
-def cards(text: str) -> Iterator[tuple[int, int]]:
-    """Runs of 13 to 19 digits with the start and the check digit (Luhn) of a card."""
-    for match in DIGIT_RUN.finditer(text):
-        digits = re.sub(r"\D", "", match.group())
-        if CARD_START.match(digits) and luhn(digits) and len(set(digits)) > 1:
-            yield match.span()
-
-
-def luhn(digits: str) -> bool:
-    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1)."""
-    total = 0
-    for position, digit in enumerate(reversed(digits)):
-        doubled = int(digit) * (1 + position % 2)
-        total += doubled - 9 * (doubled > 9)
-    return total % 10 == 0
 
 
 def ibans(text: str) -> Iterator[tuple[int, int]]:

@@ -9,10 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+from edgeloop.personal import EMAIL
 from edgeloop.recipe import Recipe
 from finetune.audit.context import Context, Splits
 from finetune.audit.finding import Finding
-from finetune.audit.personal import EMAIL
 
 TOKEN = re.compile(r"<\w+>|\w+")
 NUMBER = re.compile(r"\d+")

@@ -32,6 +32,12 @@ class NoStatus:
     def status(self) -> ObserverStatus:
         raise RuntimeError("no status")
 
+    def state(self) -> bytes:
+        return b""
+
+    def restore(self, _: bytes) -> None:
+        return None
+
 
 @pytest.fixture
 def metrics() -> ServeMetrics:

@@ -63,18 +63,18 @@ def wait_for_digest(server: Server, bundle: Bundle) -> None:
 
 def swaps(server: Server, reason: str) -> float:
     with httpx.Client(base_url=server.url) as http:
-        return metric(http, "edgeloop_swaps_total", reason=reason)
+        return metric(http, "edgeloop_swaps_total", outcome=reason)
 
 
 class Load:
-    """CLIENTS threads that ask without a pause and keep what they are told."""
+    """Threads that ask without a pause and keep what they are told."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, clients: int = CLIENTS) -> None:
         self.answers: list[httpx.Response] = []
         self.failures: list[Exception] = []
         self._url = f"{server.url}/predict"
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
     def __enter__(self) -> "Load":
         for thread in self._threads:

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.errors import RecipeError
+from edgeloop.personal import luhn
 from edgeloop.recipe import Audit
 from edgeloop.rows import Row, Span
 from finetune.audit.cleaning import Masker, strip, trim
-from finetune.audit.personal import find_personal, finders, luhn, masked
+from finetune.audit.personal import find_personal, finders, masked
 from tests.audited import findings, rows
 
 ALL = Audit(names=("Jane Doe", "José"), phone_regions=("GB", "US"))

@@ -32,6 +32,12 @@ class Recorder:
     def status(self) -> ObserverStatus:
         return ObserverStatus(True, len(self.texts), 0, 0.0, 1.0, 100, 100.0, 0, False)
 
+    def state(self) -> bytes:
+        return "\n".join(self.texts).encode()
+
+    def restore(self, state: bytes) -> None:
+        self.texts = state.decode().split("\n")
+
 
 def verdict() -> Verdict:
     return Verdict(

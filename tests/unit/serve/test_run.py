@@ -12,7 +12,10 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from edgeloop.errors import RecipeError
+from edgeloop.ledger import open_ledger
 from edgeloop.observer import ObserverStatus
+from serve.config import ServerConfig
+from serve.lifecycle_config import Canary
 from serve.listener import bind, listen, url
 from serve.predict import client_timeout
 from serve.refused import Refused
@@ -28,6 +31,12 @@ class Quiet:
 
     def status(self) -> ObserverStatus:
         return ObserverStatus(False, 0, 0, 0.0, 0.0, 1, 0.0, 0, False)
+
+    def state(self) -> bytes:
+        return b""
+
+    def restore(self, _: bytes) -> None:
+        return None
 
 
 def settings(**changes: Any) -> ServerSettings:
@@ -57,6 +66,22 @@ def settings(**changes: Any) -> ServerSettings:
 def test_impossible_settings_are_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         settings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (ServerConfig(watch=Path("bundles")), "`watch` in serve.yaml and --follow"),
+        (ServerConfig(canary=Canary(bundle=Path("b"), promote=True)), "canary.promote"),
+    ],
+)
+def test_the_ledger_and_serve_yaml_cannot_both_decide(
+    tmp_path: Path, config: ServerConfig, says: str
+) -> None:
+    ledger = open_ledger(tmp_path)
+    with pytest.raises(RecipeError, match=says):
+        settings(bundle=None, follow="tickets", ledger=ledger, config=config)
+    settings(bundle=None, follow="tickets", ledger=ledger)
 
 
 def test_a_free_port_is_found_and_owned() -> None:
