@@ -286,7 +286,16 @@ def serve(
     chosen = load_config(config)
     ledger = _existing_ledger() if follow is not None else None
     code = serve_bundle(
-        bundle, follow, host, port, workers, ledger, require_signature, chosen, config
+        bundle,
+        follow,
+        host,
+        port,
+        workers,
+        ledger,
+        require_signature,
+        chosen,
+        config,
+        default_home(),
     )
     raise typer.Exit(code)
 

@@ -17,6 +17,8 @@ from serve.run import ServerSettings, run_server
 
 logger = logging.getLogger(__name__)
 
+# Which threads answer best, by machine and bundle: below $EDGELOOP_HOME.
+TUNED = "autotune"
 # A bundle alarms once: more than a few can only wait where the ledger is away for days.
 VERDICT_LIMIT = 64
 FIRST_WAIT_SECONDS = 1.0
@@ -114,10 +116,12 @@ def serve_bundle(
     public_key: Path | None,
     config: ServerConfig,
     config_path: Path | None = None,
+    home: Path | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Verdicts go to the ledger, where there
-    is one; with a public key only bundles that are signed for it are served. Raises RecipeError
-    (port in use), BundleError and LedgerError (nothing to serve)."""
+    is one; what is measured of this machine is kept in `home`; with a public key only bundles that
+    are signed for it are served. Raises RecipeError (port in use), BundleError and LedgerError
+    (nothing to serve)."""
     writer = None if ledger is None else VerdictWriter(ledger.add_verdict)
 
     def make_observer(opened: Bundle) -> Observer:
@@ -128,6 +132,7 @@ def serve_bundle(
             writer.put(verdict)
 
     settings = ServerSettings(
+        tuned=None if home is None else home / TUNED,
         host=host,
         port=port,
         bundle=bundle,

@@ -39,12 +39,14 @@ def _python(name: str) -> str:
 
 
 def ours(*words: str) -> Peer:
-    """edgeloop serve with further words of its command line."""
+    """edgeloop serve with further words of its command line. /v1/predict answers what the peers do:
+    the best label with its score."""
     return Peer(
         lambda folder, port: [
             *(sys.executable, "-m", "edgeloop", "serve", str(folder), "--port", str(port)),
             *words,
-        ]
+        ],
+        path="/v1/predict",
     )
 
 

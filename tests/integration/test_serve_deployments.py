@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from edgeloop.bundle import Bundle
 from edgeloop.runtime import OnnxModel
+from serve.autotune import shared
 from serve.deployments import Deployments
 from serve.jobs import Job, Scored
 from serve.lifecycle_config import Canary, Shadow
@@ -33,7 +34,7 @@ class Setting:
     def __init__(self, folder: Path) -> None:
         self.registry = CollectorRegistry()
         self.metrics = ServeMetrics(self.registry, "tiny")
-        self.activator = Activator(WordObserver, lambda _: None, self.metrics, 1, 64)
+        self.activator = Activator(WordObserver, lambda _: None, self.metrics, shared(1), 64)
         self.bundles = {
             name: tiny.make_bundle(folder / name, seed=seed) for seed, name in enumerate("abc")
         }
