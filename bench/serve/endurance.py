@@ -81,6 +81,7 @@ class Loaded:
             part = open_loop(url, bodies, rate, self.STEP_SECONDS, CONNECTIONS, check)
             self._seen.statuses += part.statuses
             self._seen.seconds += part.seconds
+            self._seen.sent_seconds += part.sent_seconds
             self._seen.broken += part.broken
             self._seen.closed += part.closed
             self._seen.wrong += part.wrong
@@ -105,8 +106,8 @@ def _right_for_its_bundle(bundles: list[Served], texts: list[str]) -> Check:
 
 
 def drain(setting: "Setting") -> dict[str, Any]:
-    """SIGTERM under load, several times: connections that break under a request are resets; one that
-    is not set up any more, after the port has closed, is none."""
+    """SIGTERM under load, several times: connections that break under a request are resets; one
+    that is not set up any more, after the port has closed, is none."""
     rounds = 2 if setting.quick else 5
     bodies = setting.lines()
     resets = answered = closed = 0

@@ -47,11 +47,12 @@ def wrk(url: str, bodies: Path, connections: int, seconds: float) -> Cell:
 
 @dataclass
 class Seen:
-    """What a load saw: status and seconds of every answer, connections that broke under a request,
-    and attempts to connect that found the port closed."""
+    """What a load saw: status and seconds of every answer, since it was due and since it was sent,
+    connections that broke under a request, and attempts to connect that found the port closed."""
 
     statuses: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    sent_seconds: list[float] = field(default_factory=list)
     broken: int = 0
     closed: int = 0
     wrong: int = 0
@@ -60,9 +61,10 @@ class Seen:
         """Answers of that status."""
         return self.statuses.count(status)
 
-    def quantile_ms(self, q: float, status: int = 200) -> float:
+    def quantile_ms(self, q: float, status: int = 200, since_sent: bool = False) -> float:
         """Of the answers of that status; nan where there are none."""
-        taken = [s for code, s in zip(self.statuses, self.seconds, strict=True) if code == status]
+        seconds = self.sent_seconds if since_sent else self.seconds
+        taken = [s for code, s in zip(self.statuses, seconds, strict=True) if code == status]
         return 1000.0 * float(np.quantile(taken, q)) if taken else float("nan")
 
 
@@ -121,6 +123,7 @@ async def _connection(
         try:
             if stream is None:
                 stream = await asyncio.open_connection(parts.hostname, parts.port)
+            sent_at = time.perf_counter()
             answer = await _ask(stream, parts.path, number, bodies[number % len(bodies)])
         except ConnectionRefusedError:
             seen.closed += 1
@@ -132,6 +135,7 @@ async def _connection(
             continue
         seen.statuses.append(answer.status)
         seen.seconds.append(time.perf_counter() - at)
+        seen.sent_seconds.append(time.perf_counter() - sent_at)
         seen.wrong += answer.status == 200 and not check(answer)
         if b"connection: close" in answer.head:
             stream[1].close()

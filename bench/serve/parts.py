@@ -156,9 +156,10 @@ def overload(setting: Setting) -> dict[str, Any]:
         "refused": seen.count(503),
         "expired": seen.count(504),
         "broken": seen.broken,
-        "answer_p99_ms": seen.quantile_ms(0.99),
-        "reject_p50_ms": seen.quantile_ms(0.5, 503),
-        "reject_p99_ms": seen.quantile_ms(0.99, 503),
+        # Since they were sent: a client in Python on the same cores is late itself.
+        "answer_p99_ms": seen.quantile_ms(0.99, since_sent=True),
+        "reject_p50_ms": seen.quantile_ms(0.5, 503, since_sent=True),
+        "reject_p99_ms": seen.quantile_ms(0.99, 503, since_sent=True),
     }
 
 

@@ -1,4 +1,4 @@
-"""python -m bench.serve.unobserved FOLDER --port PORT: our server with a monitor that does nothing."""
+"""python -m bench.serve.unobserved FOLDER --port PORT: our server, its monitor does nothing."""
 
 import sys
 from pathlib import Path
