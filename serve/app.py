@@ -1,6 +1,6 @@
 """The server's routes. Those of serve.dialects are plain ASGI, the others are Starlette's:
 
-POST /feedback    GET /health /info /metrics /drift /openapi.json
+POST /feedback    GET / /console/state /health /info /metrics /drift /openapi.json
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from edgeloop.errors import LedgerError
 from edgeloop.ledger import LabelledRow, Ledger
 from serve.access_log import log_request
 from serve.capture.writer import Capture
-from serve.dialects.dialect import MAX_BATCH_TEXTS, Asked, Served
+from serve.console.page import STATE, Console
+from serve.dialects.dialect import MAX_BATCH_TEXTS, NO_NAMES, Asked, Served
 from serve.dialects.dialect import Route as DialectRoute
 from serve.dialects.routes import find, shape_at
 from serve.feedback import parse_feedback
@@ -58,6 +59,7 @@ class EdgeApp:
         guard: Guard = OPEN,
         capture: Capture | None = None,
         access_log: bool = False,
+        console: Console | None = None,
     ) -> None:
         self.draining = False
         self._slot = slot
@@ -65,6 +67,7 @@ class EdgeApp:
         self._ledger = ledger
         self._guard = guard
         self._access_log = access_log
+        self._console = console
         self._predict = Predict(slot, metrics, queue_texts, capture)
         self._others = Starlette(
             routes=[
@@ -74,6 +77,7 @@ class EdgeApp:
                 Route("/metrics", self._scrape),
                 Route("/drift", self._drift),
                 Route("/openapi.json", _openapi),
+                *([] if console is None else console.routes(lambda: self.draining)),
             ],
             exception_handlers={
                 HTTPException: _http_error,
@@ -92,6 +96,8 @@ class EdgeApp:
         path = scope["path"]
         route, names = find(path)
         label = path if path in ROUTE_CODES else OTHER
+        if self._has_page(scope):  # counted with its numbers: the path is a dialect's, too
+            route, names, label = None, NO_NAMES, STATE
         exchange = Exchange(scope, send, self.draining)
         self._metrics.inflight.inc()
         try:
@@ -114,7 +120,8 @@ class EdgeApp:
         exchange: Exchange,
     ) -> None:
         try:
-            scope[KEY_NAME] = self._guard.admit(scope)
+            if not self._has_page(scope):  # it holds no secret, and asks for the key
+                scope[KEY_NAME] = self._guard.admit(scope)
             if route is None:
                 await self._others(scope, receive, exchange.send)
             elif route.dialect is not None and scope["method"] == "POST":
@@ -130,6 +137,9 @@ class EdgeApp:
             logger.exception("event=request_failed route=%s", route.label if route else OTHER)
             if not exchange.answered:
                 await _send_refusal(scope, exchange, Refused(500, "Backend", SERVER_ERROR))
+
+    def _has_page(self, scope: Scope) -> bool:
+        return self._console is not None and self._console.has_page(scope)
 
     async def _view(
         self,

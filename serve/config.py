@@ -24,7 +24,8 @@ class ServerConfig(Section):
     `poll_seconds`: between two looks at the ledger or the watched folder; `drain_seconds`: how long
     a server that was told to stop still takes requests, so that whoever sends them sees that it is
     not ready; `request_timeout_seconds`: for a request to arrive whole, and for an answer to be
-    taken; `max_connections`: open at once; `access_log`: a line per request, without its text.
+    taken; `max_connections`: open at once; `access_log`: a line per request, without its text;
+    `console`: the page at /, for people.
 
     `keep_previous`: keep the bundle that served before loaded for a rollback; `watch`: a folder
     whose newest bundle is served; `state`: where drift state and the served bundle are remembered,
@@ -38,6 +39,7 @@ class ServerConfig(Section):
     request_timeout_seconds: float = Field(20.0, gt=0.0, le=3600.0)
     max_connections: PositiveInt = 4096
     access_log: bool = False
+    console: bool = True
     keys: Keys | None = None
     tls: Tls | None = None
     capture: CaptureConfig | None = None

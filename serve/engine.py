@@ -58,6 +58,10 @@ class Engine(Protocol):
         """False once a thread has died."""
         ...
 
+    def queued_texts(self) -> int:
+        """How many texts wait for a thread."""
+        ...
+
     def set_queue_texts(self, queue_texts: int) -> None:
         """How many texts may wait from now on."""
         ...
@@ -162,6 +166,10 @@ class ThreadEngine:
     def healthy(self) -> bool:
         """False once a thread has died."""
         return not self._dead
+
+    def queued_texts(self) -> int:
+        """How many texts wait for a thread."""
+        return self._queued
 
     def set_queue_texts(self, queue_texts: int) -> None:
         """How many texts may wait from now on."""

@@ -28,6 +28,7 @@ ROUTE_SCOPES: dict[str, KeyScope] = {
     "/feedback": "feedback",
     "/metrics": "metrics",
     "/drift": "metrics",
+    "/console/state": "metrics",
 }
 # First match wins; /v2/repository/index only looks.
 PREFIX_SCOPES: tuple[tuple[str, KeyScope], ...] = (

@@ -47,6 +47,7 @@ ROUTE_CODES = {
     "/metrics": (200, *KEY_CODES, 405, 500),
     "/drift": (200, *KEY_CODES, 405, 500),
     "/openapi.json": (200, *KEY_CODES, 405, 500),
+    "/console/state": (200, *KEY_CODES, 404, 405, 500),
     OTHER: (*KEY_CODES, 404, 405, 500),
 }
 CANCELLATIONS = ("client_gone",)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from serve.console.state import State
 from serve.dialects import hf, oip, oip_about, openai, tei, v1, vllm
 from serve.dialects.dialect import Shape, tei_shape
 from serve.dialects.oip_binary import JSON_LENGTH
@@ -127,6 +128,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /metrics": Operation("Prometheus metrics", replies=(), other="text/plain"),
     "GET /drift": Operation("Where the drift monitor stands"),
     "GET /openapi.json": Operation("This document"),
+    "GET /console/state": Operation("What the console shows", replies=(State,)),
 }
 
 

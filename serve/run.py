@@ -26,6 +26,7 @@ from edgeloop.records import Verdict
 from serve.app import EdgeApp
 from serve.autotune import Threads, can_tune, shared, tune
 from serve.config import ServerConfig
+from serve.console.page import Console
 from serve.cores import default_workers
 from serve.follow import deployed_now
 from serve.lifecycle import Lifecycle, activate_first, remembered_bundle
@@ -135,6 +136,7 @@ def run_server(settings: ServerSettings) -> int:
             protection.guard,
             protection.capture,
             config.access_log,
+            Console(lifecycle.deployments) if config.console else None,
         )
         server = EdgeServer(
             app,

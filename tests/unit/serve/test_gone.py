@@ -31,6 +31,9 @@ class Expiring:
     def healthy(self) -> bool:
         raise NotImplementedError
 
+    def queued_texts(self) -> int:
+        raise NotImplementedError
+
     def set_queue_texts(self, queue_texts: int) -> None:
         raise AssertionError(queue_texts)
 
