@@ -187,7 +187,7 @@ class ServeMetrics:
         self._swaps = Counter(
             metric_name("swaps", total=True),
             "Attempts to swap the bundle: ok, or the step that failed",
-            ("model", "outcome"),
+            ("model", "reason"),
             registry=registry,
         )
         self._rollbacks = Counter(
@@ -231,8 +231,8 @@ class ServeMetrics:
             self._rejected.labels(self.model, reason)
         for reason in CANCELLATIONS:
             self._cancelled.labels(self.model, reason)
-        for outcome in SWAP_OUTCOMES:
-            self._swaps.labels(self.model, outcome)
+        for reason in SWAP_OUTCOMES:
+            self._swaps.labels(self.model, reason)
         for reason in ROLLBACK_REASONS:
             self._rollbacks.labels(self.model, reason)
         for reason in CAPTURE_DROPS:
@@ -299,9 +299,9 @@ class ServeMetrics:
         """Count a request that nobody waits for any more; `reason` is one of CANCELLATIONS."""
         self._cancelled.labels(self.model, reason).inc()
 
-    def swapped(self, outcome: str) -> None:
-        """Count an attempt to swap; `outcome` is one of SWAP_OUTCOMES."""
-        self._swaps.labels(self.model, outcome).inc()
+    def swapped(self, reason: str) -> None:
+        """Count an attempt to swap; `reason` is one of SWAP_OUTCOMES."""
+        self._swaps.labels(self.model, reason).inc()
 
     def rolled_back(self, reason: str) -> None:
         """Count a return to the bundle from before; `reason` is one of ROLLBACK_REASONS."""

@@ -141,7 +141,7 @@ def test_whatever_goes_wrong_is_a_step_that_failed(setting: Setting) -> None:
 
     asyncio.run(swaps())
     assert setting.names() == ["a"]
-    assert setting.value("swaps_total", outcome="load") == 1
+    assert setting.value("swaps_total", reason="load") == 1
 
 
 def test_who_cannot_be_told_of_a_change_does_not_stop_it(
