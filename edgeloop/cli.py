@@ -281,13 +281,10 @@ def serve(
     if (bundle is None) == (follow is None):
         raise typer.BadParameter("name either a BUNDLE folder or --follow NAME")
     from edgeloop.serving import serve_bundle
-    from serve.config import load_config
 
-    chosen = load_config(config)
     ledger = _existing_ledger() if follow is not None else None
-    code = serve_bundle(
-        bundle, follow, host, port, workers, ledger, require_signature, chosen, config
-    )
+    key, home = require_signature, default_home()
+    code = serve_bundle(bundle, follow, host, port, workers, ledger, key, config, home)
     raise typer.Exit(code)
 
 

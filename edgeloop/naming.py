@@ -11,6 +11,7 @@ UNITS = ("seconds", "bytes", "ratio", "tokens", "observations", "rows", "info", 
 LABELS = frozenset({"model", "variant", "route", "code", "class", "feature", "detector"}) | {
     "slice",
     "reason",
+    "question",
     "stage",
     "version",
     "digest",

@@ -12,11 +12,13 @@ from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from monitor.metrics import DriftCollector
 from monitor.observer import DriftObserver
-from serve.config import ServerConfig
+from serve.config import load_config
 from serve.run import ServerSettings, run_server
 
 logger = logging.getLogger(__name__)
 
+# Which threads answer best, by machine and bundle: below $EDGELOOP_HOME.
+TUNED = "autotune"
 # A bundle alarms once: more than a few can only wait where the ledger is away for days.
 VERDICT_LIMIT = 64
 FIRST_WAIT_SECONDS = 1.0
@@ -112,12 +114,13 @@ def serve_bundle(
     workers: int | None,
     ledger: Ledger | None,
     public_key: Path | None,
-    config: ServerConfig,
-    config_path: Path | None = None,
+    config: Path | None,
+    home: Path,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Verdicts go to the ledger, where there
-    is one; with a public key only bundles that are signed for it are served. Raises RecipeError
-    (port in use), BundleError and LedgerError (nothing to serve)."""
+    is one; what is measured of this machine is kept in `home`; with a public key only bundles that
+    are signed for it are served. `config`: serve.yaml. Raises RecipeError (it, or the port),
+    BundleError and LedgerError (nothing to serve)."""
     writer = None if ledger is None else VerdictWriter(ledger.add_verdict)
 
     def make_observer(opened: Bundle) -> Observer:
@@ -128,6 +131,7 @@ def serve_bundle(
             writer.put(verdict)
 
     settings = ServerSettings(
+        tuned=home / TUNED,
         host=host,
         port=port,
         bundle=bundle,
@@ -138,8 +142,8 @@ def serve_bundle(
         make_collector=DriftCollector,
         workers=workers,
         public_key=public_key,
-        config=config,
-        config_path=config_path,
+        config=load_config(config),
+        config_path=config,
     )
     try:
         return run_server(settings)

@@ -33,8 +33,9 @@ _WORD = re.compile(r"[^\W\d_]{2,}(?:['’-][^\W\d_]+)*")
 
 def words_of(text: str) -> frozenset[str]:
     """The distinct lower-case words of a text that may be shown."""
-    pieces = text[:LONGEST_TEXT].lower().split()
-    kept = " ".join(piece for piece in pieces if not _REDACTED.search(piece))
+    kept = text[:LONGEST_TEXT].lower()
+    if _REDACTED.search(kept):
+        kept = " ".join(piece for piece in kept.split() if not _REDACTED.search(piece))
     return frozenset(word for word in _WORD.findall(kept) if len(word) <= LONGEST_WORD)
 
 

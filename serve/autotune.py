@@ -5,16 +5,19 @@ on this machine with the bundle's own golden rows, and kept by machine and bundl
 import hashlib
 import logging
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
-from edgeloop.bundle import Bundle
+from edgeloop.bundle import Bundle, open_bundle
 from edgeloop.errors import EdgeloopError
 from edgeloop.machine import describe_machine, layouts
 from edgeloop.models import Model, open_model
+from edgeloop.processes import last_line, module_command, module_environment
 from edgeloop.record import Record
 from edgeloop.records_measured import Layout
 from edgeloop.rows import TextInput
@@ -27,6 +30,7 @@ logger = logging.getLogger(__name__)
 BURSTS = 3
 BURST_SECONDS = 0.2
 WARM_TEXTS = 4
+MOST_SECONDS = 30.0
 # Sessions of their own take memory for every thread: only for more than a little.
 WORTH_RATIO = 1.05
 
@@ -81,13 +85,13 @@ def open_models(bundle: Bundle, threads: Threads) -> list[Model]:
 
 def tune(bundle: Bundle, cores: int, kept: Path) -> Threads:
     """The arrangement for a bundle on this machine: as it is kept in the folder, or measured, which
-    takes about BURSTS * BURST_SECONDS for each. A linear model is not measured: it answers where
-    the request is. Raises EngineError where the model does not load."""
+    takes about BURSTS * BURST_SECONDS for each. Where it cannot be measured, threads that share."""
     path = kept / f"{_key(bundle, cores)}.json"
     found = _read(path)
     if found is None:
-        found = measure(bundle, arrangements(cores))
-        _keep(found, path)
+        found = _measure_apart(bundle, cores, path)
+    if found is None:
+        return shared(cores)
     best = found.best()
     logger.info(
         "event=threads workers=%d intra_op_threads=%d own_sessions=%s texts_per_second=%s",
@@ -159,10 +163,30 @@ def _read(path: Path) -> Tuned | None:
         return None
 
 
-def _keep(found: Tuned, path: Path) -> None:
-    """A folder that cannot be written costs the next start its time, nothing else."""
+def _measure_apart(bundle: Bundle, cores: int, path: Path) -> Tuned | None:
+    """In a process of its own: the server keeps none of the sessions that were tried in memory."""
+    command = module_command("serve.autotune", str(bundle.path), str(cores), str(path))
+    environment = module_environment(TOKENIZERS_PARALLELISM="false")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, found.to_bytes())
-    except OSError as problem:
-        logger.warning("event=tuning_not_kept problem=%s", problem)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        logger.warning("event=not_tuned problem=%s", problem)
+        return None
+    if done.returncode != 0:
+        logger.warning("event=not_tuned problem=%s", last_line(done.stderr))
+        return None
+    return _read(path)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """python -m serve.autotune BUNDLE CORES FILE"""
+    folder, cores, path = arguments
+    found = measure(open_bundle(Path(folder)), arrangements(int(cores)))
+    write_atomic(Path(path), found.to_bytes())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

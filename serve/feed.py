@@ -18,6 +18,8 @@ from serve.state import DriftFile
 logger = logging.getLogger(__name__)
 
 FEED_LIMIT = 4096
+# A thread that woke for every observation would cost the requests ten times what it does.
+PAUSE_SECONDS = 0.02
 
 
 class Feed:
@@ -39,6 +41,7 @@ class Feed:
         self._waiting: deque[Observation] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._in_hand = 0
         self._errors = 0
         self._save_failures = 0
         self._keeper = keeper
@@ -54,7 +57,8 @@ class Feed:
                 self._metrics.dropped.inc()
                 return
             self._waiting.append(observation)
-            self._changed.notify()
+            if len(self._waiting) == 1:
+                self._changed.notify()
 
     def restore(self) -> None:
         """Go on from the saved state, where there is one. Before the first observation."""
@@ -67,7 +71,7 @@ class Feed:
 
     def pending(self) -> int:
         """How many observations the observer has not seen yet."""
-        return len(self._waiting)
+        return len(self._waiting) + self._in_hand
 
     def close(self) -> None:
         """Stop after the last observation; returns at once."""
@@ -81,9 +85,9 @@ class Feed:
 
     def _work(self) -> None:
         while not self._finished():
-            observation = self._next()
-            if observation is not None:
+            for observation in self._take():
                 self._try_to_observe(observation)
+                self._in_hand -= 1
             if self._unsaved and self._save_in_seconds() <= 0.0:
                 self._save()
         if self._unsaved:
@@ -93,12 +97,17 @@ class Feed:
         with self._changed:
             return self._closing and not self._waiting
 
-    def _next(self) -> Observation | None:
-        """The next observation; None when closed, or when the state is to be saved first."""
+    def _take(self) -> deque[Observation]:
+        """What waits, and what comes within PAUSE_SECONDS after it; none when closed, or when the
+        state is to be saved first."""
         with self._changed:
             timeout = self._save_in_seconds() if self._unsaved else None
             self._changed.wait_for(lambda: self._waiting or self._closing, timeout)
-            return self._waiting.popleft() if self._waiting else None
+            if self._waiting:
+                self._changed.wait_for(lambda: self._closing, PAUSE_SECONDS)
+            taken, self._waiting = self._waiting, deque()
+            self._in_hand = len(taken)
+        return taken
 
     def _save_in_seconds(self) -> float:
         keeper = self._keeper

@@ -12,8 +12,8 @@ from edgeloop.bundle import Bundle
 from edgeloop.cascade import STAGES
 from edgeloop.naming import metric_name
 from edgeloop.tasks import TASKS
-from serve.evidence import QUESTIONS, SIDES, Standing
 from serve.jobs import Scored
+from serve.trial_metrics import TrialMetrics
 
 VARIANT = "stable"
 CANARY = "canary"
@@ -91,7 +91,7 @@ class ServeMetrics:
         self.model = model
         self._define_http(registry)
         self._define_model(registry)
-        self._define_trials(registry)
+        self.trials = TrialMetrics(registry, model, (CANARY, SHADOW))
         self._define_monitor(registry)
         self._define_capture(registry)
         self._classes: dict[tuple[str, str], Counter] = {}
@@ -187,33 +187,13 @@ class ServeMetrics:
         self._swaps = Counter(
             metric_name("swaps", total=True),
             "Attempts to swap the bundle: ok, or the step that failed",
-            ("model", "outcome"),
+            ("model", "reason"),
             registry=registry,
         )
         self._rollbacks = Counter(
             metric_name("rollbacks", total=True),
             "Returns to the bundle that served before: asked for, or why a canary was stopped",
             ("model", "reason"),
-            registry=registry,
-        )
-
-    def _define_trials(self, registry: CollectorRegistry) -> None:
-        self._trial_evidence = Gauge(
-            metric_name("trial_evidence"),
-            "Evidence of the trial: a verdict stands at 1 / alpha; 0 without a trial",
-            ("model", "variant", "question"),
-            registry=registry,
-        )
-        self._trial_compared = Gauge(
-            metric_name("trial_compared_texts"),
-            "Texts whose two answers were compared in the trial of the moment",
-            ("model", "variant"),
-            registry=registry,
-        )
-        self._trial_dropped = Counter(
-            metric_name("trial_dropped", total=True),
-            "Texts that a trial did not compare because it was behind",
-            ("model", "variant"),
             registry=registry,
         )
 
@@ -247,15 +227,12 @@ class ServeMetrics:
 
     def _start_at_zero(self) -> None:
         self.start_variant(VARIANT)
-        for variant in (CANARY, SHADOW):
-            self.show_trial(variant, None)
-            self._trial_dropped.labels(self.model, variant)
         for reason in REJECTIONS:
             self._rejected.labels(self.model, reason)
         for reason in CANCELLATIONS:
             self._cancelled.labels(self.model, reason)
-        for outcome in SWAP_OUTCOMES:
-            self._swaps.labels(self.model, outcome)
+        for reason in SWAP_OUTCOMES:
+            self._swaps.labels(self.model, reason)
         for reason in ROLLBACK_REASONS:
             self._rollbacks.labels(self.model, reason)
         for reason in CAPTURE_DROPS:
@@ -322,29 +299,13 @@ class ServeMetrics:
         """Count a request that nobody waits for any more; `reason` is one of CANCELLATIONS."""
         self._cancelled.labels(self.model, reason).inc()
 
-    def swapped(self, outcome: str) -> None:
-        """Count an attempt to swap; `outcome` is one of SWAP_OUTCOMES."""
-        self._swaps.labels(self.model, outcome).inc()
+    def swapped(self, reason: str) -> None:
+        """Count an attempt to swap; `reason` is one of SWAP_OUTCOMES."""
+        self._swaps.labels(self.model, reason).inc()
 
     def rolled_back(self, reason: str) -> None:
         """Count a return to the bundle from before; `reason` is one of ROLLBACK_REASONS."""
         self._rollbacks.labels(self.model, reason).inc()
-
-    def show_trial(self, variant: str, standing: Standing | None) -> None:
-        """Set the evidence of a trial; None where there is none."""
-        self._trial_compared.labels(self.model, variant).set(standing.compared if standing else 0)
-        values = {
-            f"{side}_{question}": standing.questions[side][question] if standing else 0.0
-            for side in SIDES
-            for question in QUESTIONS
-        }
-        values |= {side: getattr(standing, side) if standing else 0.0 for side in SIDES}
-        for question, value in values.items():
-            self._trial_evidence.labels(self.model, variant, question).set(value)
-
-    def trial_dropped(self, variant: str) -> None:
-        """Count a text that a trial did not compare."""
-        self._trial_dropped.labels(self.model, variant).inc()
 
     def show_bundle(
         self, bundle: Bundle, isa_differs: bool = False, variant: str = VARIANT

@@ -24,6 +24,7 @@ from edgeloop.ledger import Deployment, Ledger
 from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from serve.app import EdgeApp
+from serve.autotune import Threads, can_tune, shared, tune
 from serve.config import ServerConfig
 from serve.console.page import Console
 from serve.cores import default_workers
@@ -51,7 +52,8 @@ class ServerSettings:
     serve.yaml.
 
     `on_ready` gets the server's URL once it answers, `on_admin_ready` the admin listener's after
-    it. `config_path`: what SIGHUP reads again. `make_collector` makes the monitor's
+    it. `config_path`: what SIGHUP reads again. `tuned`: where it is kept which threads answer best;
+    without it nothing is measured. `make_collector` makes the monitor's
     Prometheus collector from a function that returns the observer of the moment.
     """
 
@@ -69,6 +71,7 @@ class ServerSettings:
     public_key: Path | None = None
     config_path: Path | None = None
     on_admin_ready: Callable[[str], None] | None = None
+    tuned: Path | None = None
 
     def __post_init__(self) -> None:
         """Raises RecipeError where the values do not make a server."""
@@ -110,7 +113,7 @@ def run_server(settings: ServerSettings) -> int:
         remembered = _remembered(settings, state)
         bundle = remembered or _first_bundle(settings, served)
         metrics = ServeMetrics(_registry(), bundle.manifest.name)
-        activator = _activator(settings, metrics, state)
+        activator = _activator(settings, metrics, state, bundle)
         named = (lambda: _first_bundle(settings, served)) if remembered else None
         active = activate_first(activator, bundle, named)
         reloader = Reloader(config, settings.config_path)
@@ -201,19 +204,32 @@ def _registry() -> CollectorRegistry:
 
 
 def _activator(
-    settings: ServerSettings, metrics: ServeMetrics, state: StateFolder | None
+    settings: ServerSettings, metrics: ServeMetrics, state: StateFolder | None, bundle: Bundle
 ) -> Activator:
-    workers = settings.workers or default_workers()
-    logger.info("event=starting model=%s workers=%d", metrics.model, workers)
+    threads = _threads(settings, bundle)
+    logger.info("event=starting model=%s workers=%d", metrics.model, threads.layout.workers)
     return Activator(
         settings.make_observer,
         settings.on_verdict,
         metrics,
-        workers,
+        threads,
         settings.config.queue_texts,
         settings.config.cache_texts,
         state,
     )
+
+
+def _threads(settings: ServerSettings, bundle: Bundle) -> Threads:
+    """As they are asked for, or as they were measured to answer most here."""
+    cores = settings.workers or default_workers()
+    if (
+        settings.workers is not None
+        or settings.tuned is None
+        or not settings.config.autotune
+        or not can_tune(bundle, cores)
+    ):
+        return shared(cores)
+    return tune(bundle, cores, settings.tuned)
 
 
 def _add_collector(settings: ServerSettings, slot: Slot, metrics: ServeMetrics) -> None:

@@ -20,7 +20,7 @@ from edgeloop.observer import Observer
 from edgeloop.records import Verdict
 from edgeloop.signing import verify_apart
 from edgeloop.tasks import TASKS
-from serve.autotune import shared
+from serve.autotune import Threads
 from serve.engine import Engine, open_engine
 from serve.feed import Feed
 from serve.jobs import Job, Scored
@@ -150,14 +150,14 @@ class Slot:
         """Let a trial begin."""
         setattr(self, trial.variant, trial)
         self._metrics.show_bundle(trial.active.bundle, trial.active.isa_differs, trial.variant)
-        self._metrics.show_trial(trial.variant, trial.judge.standing())
+        self._metrics.trials.show(trial.variant, trial.judge.standing())
 
     def end_trial(self, variant: str) -> Trial | None:
         """Take a trial out; its deployment is the caller's to retire or to swap in."""
         trial = self.trial(variant)
         setattr(self, variant, None)
         self._metrics.hide_bundle(variant)
-        self._metrics.show_trial(variant, None)
+        self._metrics.trials.show(variant, None)
         return trial
 
     def deployments(self) -> list[Active]:
@@ -183,7 +183,7 @@ class Activator:
     make_observer: Callable[[Bundle], Observer]
     on_verdict: Callable[[Verdict], None]
     metrics: ServeMetrics
-    workers: int
+    threads: Threads
     queue_texts: int
     cache_texts: int = 0
     state: StateFolder | None = None
@@ -196,13 +196,13 @@ class Activator:
         """
         started = time.monotonic()
         try:
-            engine = open_engine(bundle, shared(self.workers), self.queue_texts, self.cache_texts)
+            engine = open_engine(bundle, self.threads, self.queue_texts, self.cache_texts)
         except Exception as problem:
             raise ActivationError("load", f"{bundle.path}: {problem}") from problem
         try:
             agreement = replay_golden(bundle, engine, self.queue_texts)
             if judge_latency:
-                check_latency(bundle, engine, min(self.workers, self.queue_texts))
+                check_latency(bundle, engine, min(self.threads.layout.workers, self.queue_texts))
             observer = self._observer(bundle)
         except ActivationError:
             engine.close()

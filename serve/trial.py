@@ -115,7 +115,7 @@ class Trial:
 
     def _drop(self) -> None:
         self.dropped += 1
-        self._metrics.trial_dropped(self.variant)
+        self._metrics.trials.drop(self.variant)
 
     async def _compare(self, answered: Answered) -> None:
         other = self.stable if self.variant == CANARY else self.active
@@ -136,7 +136,7 @@ class Trial:
             if scored is not None:
                 self._metrics.scored([scored], other.class_names, self.variant)
             self.judge.take(stable=answered.scored, trial=scored)
-        self._metrics.show_trial(self.variant, self.judge.standing())
+        self._metrics.trials.show(self.variant, self.judge.standing())
 
 
 async def _score(engine: Engine, job: Job) -> Scored | None:

@@ -7,6 +7,7 @@ the server drains `connection: close`, so that no client is left on a connection
 import time
 import uuid
 from collections.abc import Sequence
+from itertools import count
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -21,6 +22,10 @@ CLIENT_CLOSED = 499
 REQUEST_ID_MAX_CHARS = 128
 JSON = b"application/json"
 PLAIN_TYPES = frozenset((JSON, b"application/json; charset=utf-8", b"application/octet-stream"))
+
+# Of the ids that this process gives: a random number for each would be a system call.
+PROCESS = uuid.uuid4().hex[:16].encode()
+NUMBERS = count()
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -69,7 +74,7 @@ def request_id(given: bytes | None) -> bytes:
     """The client's id where it is short and printable ASCII, else a new one."""
     if given and len(given) <= REQUEST_ID_MAX_CHARS and all(0x20 < byte < 0x7F for byte in given):
         return given
-    return uuid.uuid4().hex.encode()
+    return b"%s%016x" % (PROCESS, next(NUMBERS))
 
 
 def milliseconds(seconds: float) -> bytes:

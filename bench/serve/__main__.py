@@ -16,6 +16,7 @@ from bench.serve.parts import CASCADE, CONNECTIONS, OURS, PARTS, Setting
 
 PACKAGES = ("onnxruntime", "tokenizers", "uvicorn", "uvloop", "msgspec")
 MEGABYTE = 1_000_000
+WATCHED = "drift and capture"
 CAVEATS = (
     "## Caveats\n\nwrk runs on the same cores as the server. Requests per second are medians over "
     "rounds in which all sides take turns, each in a process tree of its own; milliseconds are "
@@ -58,6 +59,9 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         "p99_over_p50": _ratio(found.get("tail", {}), "p99_ms", "p50_ms"),
         "install_mb": _megabytes(found.get("install", {}).get("bytes")),
         "overload_reject_p99_ms": found.get("overload", {}).get("reject_p99_ms"),
+        "observed_rps_ratio": found.get("observed", {}).get("ratio", {}).get(WATCHED),
+        "swap_failures": found.get("swaps", {}).get("failures"),
+        "drain_resets": found.get("drain", {}).get("resets"),
         "soak_rss_growth": found.get("soak", {}).get("growth"),
         "peers": {n: s["8"]["rps"] for n, s in _peers(http).items()},
     }
@@ -155,6 +159,28 @@ def _install(found: dict[str, Any]) -> str:
     )
 
 
+def _observed(found: dict[str, Any]) -> str:
+    rows = [(n, f"{found['rps'][n]:.0f}", f"{r:.3f}") for n, r in found["ratio"].items()]
+    head = ("watching", "requests/s at 32", "ratio, median of turns")
+    return f"## Drift monitor and capture\n\n{table(head, rows)}"
+
+
+def _swaps(found: dict[str, Any]) -> str:
+    return (
+        f"## Swaps under load\n\n{found['swaps']} swaps in {found['seconds']:.0f} s "
+        f"({found['refused']} refused), {found['answers']} answers, {found['failures']} of them "
+        f"not 200, broken or another bundle's; p99 {found['p99_ms']:.1f} ms."
+    )
+
+
+def _drain(found: dict[str, Any]) -> str:
+    return (
+        f"## SIGTERM under load\n\n{found['rounds']} times: {found['answered']} answered, "
+        f"{found['resets']} reset or refused, {found['found_the_port_closed']} attempts found the "
+        f"port closed afterwards; exit codes {found['exit_codes']}."
+    )
+
+
 def _soak(found: dict[str, Any]) -> str:
     sizes = [size / MEGABYTE for size in found["rss_bytes"]]
     return (
@@ -169,6 +195,9 @@ SECTIONS = {
     "tail": _tail,
     "overload": _overload,
     "install": _install,
+    "observed": _observed,
+    "swaps": _swaps,
+    "drain": _drain,
     "soak": _soak,
 }
 

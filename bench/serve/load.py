@@ -4,10 +4,10 @@ import asyncio
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 
@@ -47,75 +47,112 @@ def wrk(url: str, bodies: Path, connections: int, seconds: float) -> Cell:
 
 @dataclass
 class Seen:
-    """What an open loop saw: status and seconds of every answer, and connections that broke."""
+    """What a load saw: status and seconds of every answer, since it was due and since it was sent,
+    connections that broke under a request, and attempts to connect that found the port closed."""
 
     statuses: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    sent_seconds: list[float] = field(default_factory=list)
     broken: int = 0
+    closed: int = 0
+    wrong: int = 0
 
     def count(self, status: int) -> int:
         """Answers of that status."""
         return self.statuses.count(status)
 
-    def quantile_ms(self, q: float, status: int = 200) -> float:
+    def quantile_ms(self, q: float, status: int = 200, since_sent: bool = False) -> float:
         """Of the answers of that status; nan where there are none."""
-        taken = [s for code, s in zip(self.statuses, self.seconds, strict=True) if code == status]
+        seconds = self.sent_seconds if since_sent else self.seconds
+        taken = [s for code, s in zip(self.statuses, seconds, strict=True) if code == status]
         return 1000.0 * float(np.quantile(taken, q)) if taken else float("nan")
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One answer as it came."""
+
+    number: int
+    status: int
+    head: bytes
+    body: bytes
+
+
+Check = Callable[[Answer], bool]
+
+
 def open_loop(
-    url: str, bodies: Sequence[bytes], rate: float, seconds: float, connections: int
+    url: str,
+    bodies: Sequence[bytes],
+    rate: float,
+    seconds: float,
+    connections: int,
+    check: Check = lambda _: True,
 ) -> Seen:
     """Requests that come at times drawn from a Poisson process of `rate` per second, whether the
     ones before are answered or not. Time counts from when a request was due, so that one that had
-    to wait for a connection is not made to look quick (coordinated omission)."""
-    return asyncio.run(_open_loop(url, bodies, rate, seconds, connections))
-
-
-async def _open_loop(
-    url: str, bodies: Sequence[bytes], rate: float, seconds: float, connections: int
-) -> Seen:
+    to wait for a connection is not made to look quick (coordinated omission). `check`: is a 200
+    the right answer?"""
     rng = np.random.default_rng(0)
-    gaps = rng.exponential(1.0 / rate, int(rate * seconds))
-    begin = time.perf_counter() + 0.1
-    due = iter(enumerate((begin + np.cumsum(gaps)).tolist()))
-    seen = Seen()
-    parts = urlsplit(url)
-    workers = [_connection(parts, bodies, due, seen) for _ in range(connections)]
-    await asyncio.gather(*workers)
+    due = np.cumsum(rng.exponential(1.0 / rate, int(rate * seconds))).tolist()
+    return asyncio.run(_all(url, bodies, due, connections, check))
+
+
+async def _all(
+    url: str, bodies: Sequence[bytes], due: Sequence[float], connections: int, check: Check
+) -> Seen:
+    begin, seen, parts = time.perf_counter() + 0.1, Seen(), urlsplit(url)
+    turns = iter([(number, begin + at) for number, at in enumerate(due)])
+    await asyncio.gather(
+        *(_connection(parts, bodies, turns, seen, check) for _ in range(connections))
+    )
     return seen
 
 
-async def _connection(parts, bodies, due, seen: Seen) -> None:  # type: ignore[no-untyped-def]
+async def _connection(
+    parts: SplitResult,
+    bodies: Sequence[bytes],
+    turns: Iterator[tuple[int, float]],
+    seen: Seen,
+    check: Check,
+) -> None:
     """Takes the next request that is due, sends it, reads its answer; opens anew what broke."""
-    reader = writer = None
-    for number, at in due:
+    stream: Stream | None = None
+    for number, at in turns:
         await asyncio.sleep(max(0.0, at - time.perf_counter()))
         try:
-            if writer is None:
-                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            status, keep = await _ask(reader, writer, parts, bodies[number % len(bodies)])
-        except (OSError, asyncio.IncompleteReadError, ValueError):
-            seen.broken += 1
-            writer = None
+            if stream is None:
+                stream = await asyncio.open_connection(parts.hostname, parts.port)
+            sent_at = time.perf_counter()
+            answer = await _ask(stream, parts.path, number, bodies[number % len(bodies)])
+        except ConnectionRefusedError:
+            seen.closed += 1
+            stream = None
             continue
-        seen.statuses.append(status)
+        except (OSError, asyncio.IncompleteReadError):
+            seen.broken += 1
+            stream = None
+            continue
+        seen.statuses.append(answer.status)
         seen.seconds.append(time.perf_counter() - at)
-        if not keep:
-            writer.close()
-            writer = None
-    if writer is not None:
-        writer.close()
+        seen.sent_seconds.append(time.perf_counter() - sent_at)
+        seen.wrong += answer.status == 200 and not check(answer)
+        if b"connection: close" in answer.head:
+            stream[1].close()
+            stream = None
+    if stream is not None:
+        stream[1].close()
 
 
-async def _ask(reader, writer, parts, body: bytes) -> tuple[int, bool]:  # type: ignore[no-untyped-def]
-    """(status, whether the connection stays)."""
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _ask(stream: Stream, path: str, number: int, body: bytes) -> Answer:
+    reader, writer = stream
     writer.write(
         b"POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (parts.path.encode(), len(body), body)
+        b"Content-Length: %d\r\n\r\n%s" % (path.encode(), len(body), body)
     )
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    status = int(head[9:12])
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-    await reader.readexactly(length)
-    return status, b"connection: close" not in head
+    return Answer(number, int(head[9:12]), head, await reader.readexactly(length))

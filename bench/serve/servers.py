@@ -39,12 +39,24 @@ def _python(name: str) -> str:
 
 
 def ours(*words: str) -> Peer:
-    """edgeloop serve with further words of its command line."""
+    """edgeloop serve with further words of its command line. /v1/predict answers what the peers do:
+    the best label with its score."""
     return Peer(
         lambda folder, port: [
             *(sys.executable, "-m", "edgeloop", "serve", str(folder), "--port", str(port)),
             *words,
-        ]
+        ],
+        path="/v1/predict",
+    )
+
+
+def unobserved() -> Peer:
+    """Our server with two threads and a monitor that does nothing."""
+    return Peer(
+        lambda folder, port: [
+            *(sys.executable, "-m", "bench.serve.unobserved", str(folder), "--port", str(port))
+        ],
+        path="/v1/predict",
     )
 
 
@@ -130,7 +142,7 @@ def problem(peer: Peer) -> str | None:
 @contextmanager
 def running(peer: Peer, folder: Path, body: bytes) -> Iterator[Running]:
     """Start a server and wait for its first answer; stop its whole tree at the end."""
-    port = _free_port()
+    port = free_port()
     environment = {**os.environ, **QUIET, "PYTHONPATH": str(HERE), **peer.settings(folder, port)}
     if peer.environment is None:
         environment["PYTHONPATH"] = str(ROOT)
@@ -175,7 +187,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait(15)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         port: int = held.getsockname()[1]
     return port

@@ -137,7 +137,7 @@ DRIFT = (
         (
             _count("edgeloop_drift_alarms_total", "model", "alarms {{model}}"),
             _count("edgeloop_labels_total", "model", "labels {{model}}"),
-            _count("edgeloop_swaps_total", "model, outcome", "swaps {{model}} {{outcome}}"),
+            _count("edgeloop_swaps_total", "model, reason", "swaps {{model}} {{reason}}"),
         ),
         width=8,
     ),

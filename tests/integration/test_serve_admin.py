@@ -15,6 +15,7 @@ from serve.deployments import HISTORY_LENGTH
 from serve.keyfile import add_key
 from tests import tiny
 from tests.altered import break_golden, make_slow, rewrite_manifest
+from tests.certificates import Authority
 from tests.edge_server import Server, serving
 from tests.integration.test_serve_http import metric
 from tests.integration.test_serve_swap import (
@@ -281,6 +282,17 @@ def test_with_keys_every_admin_route_needs_one_of_the_scope_admin(
         body = {"path": str(second.path)}
         assert post(server, "/admin/bundles", body, **admin).status_code == 200
         assert httpx.get(f"{server.admin}/admin/bundles", headers=admin).status_code == 200
+
+
+def test_with_tls_the_admin_listener_is_encrypted_too(tmp_path: Path, first: Bundle) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("server")
+    tls = {"certificate": str(pair.certificate), "key": str(pair.key)}
+    with serving(bundle=first.path, admin=ADMIN, tls=tls) as server:
+        assert server.admin.startswith("https://127.0.0.1:")
+        found = httpx.get(f"{server.admin}/admin/bundles", verify=authority.client())
+        assert found.json()["current"]["digest"] == first.digest
+        assert server.stop() == 0
 
 
 def test_the_admin_routes_are_not_public(steady: Server) -> None:

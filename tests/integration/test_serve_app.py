@@ -15,6 +15,7 @@ from edgeloop.bundle import Bundle
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.runtime import OnnxModel
 from serve.app import EdgeApp
+from serve.autotune import shared
 from serve.jobs import Job, Unhealthy
 from serve.metrics import ServeMetrics
 from serve.slot import ActivationError, Activator, Active, Slot
@@ -46,7 +47,7 @@ def metrics() -> ServeMetrics:
 
 @pytest.fixture
 def activator(metrics: ServeMetrics) -> Activator:
-    return Activator(lambda _: NoStatus(), lambda _: None, metrics, 1, QUEUE_TEXTS)
+    return Activator(lambda _: NoStatus(), lambda _: None, metrics, shared(1), QUEUE_TEXTS)
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_a_monitor_that_does_not_start_is_an_activation_error(
         raise ValueError("no reference")
 
     before = threading.active_count()
-    activator = Activator(fail, lambda _: None, metrics, 1, QUEUE_TEXTS)
+    activator = Activator(fail, lambda _: None, metrics, shared(1), QUEUE_TEXTS)
     with pytest.raises(ActivationError, match="no reference") as caught:
         activator.activate(tiny_bundle)
     assert caught.value.reason == "load"

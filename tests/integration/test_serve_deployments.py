@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from edgeloop.bundle import Bundle
 from edgeloop.runtime import OnnxModel
+from serve.autotune import shared
 from serve.deployments import Deployments
 from serve.jobs import Job, Scored
 from serve.lifecycle_config import Canary, Shadow
@@ -33,7 +34,7 @@ class Setting:
     def __init__(self, folder: Path) -> None:
         self.registry = CollectorRegistry()
         self.metrics = ServeMetrics(self.registry, "tiny")
-        self.activator = Activator(WordObserver, lambda _: None, self.metrics, 1, 64)
+        self.activator = Activator(WordObserver, lambda _: None, self.metrics, shared(1), 64)
         self.bundles = {
             name: tiny.make_bundle(folder / name, seed=seed) for seed, name in enumerate("abc")
         }
@@ -140,7 +141,7 @@ def test_whatever_goes_wrong_is_a_step_that_failed(setting: Setting) -> None:
 
     asyncio.run(swaps())
     assert setting.names() == ["a"]
-    assert setting.value("swaps_total", outcome="load") == 1
+    assert setting.value("swaps_total", reason="load") == 1
 
 
 def test_who_cannot_be_told_of_a_change_does_not_stop_it(

@@ -63,7 +63,7 @@ def wait_for_digest(server: Server, bundle: Bundle) -> None:
 
 def swaps(server: Server, reason: str) -> float:
     with httpx.Client(base_url=server.url) as http:
-        return metric(http, "edgeloop_swaps_total", outcome=reason)
+        return metric(http, "edgeloop_swaps_total", reason=reason)
 
 
 class Load:

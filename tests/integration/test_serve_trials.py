@@ -124,7 +124,7 @@ def test_a_canary_that_is_fine_is_promoted_where_that_is_wanted(
     assert post(server, "/admin/rollback").json()["digest"] == stable.digest
     with httpx.Client(base_url=server.url) as http:
         ask(http, "one")
-        assert metric(http, "edgeloop_swaps_total", outcome="ok") == 1
+        assert metric(http, "edgeloop_swaps_total", reason="ok") == 1
         assert metric(http, "edgeloop_trial_evidence", variant="canary", question="fine") == 0
 
 

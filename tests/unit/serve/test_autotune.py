@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from edgeloop.bundle import Bundle
 from edgeloop.records_measured import Layout
-from serve import autotune
 from serve.autotune import Threads, Tuned, arrangements, can_tune, open_models, shared, tune
+from tests import tiny
 
 
 def own(workers: int, each: int) -> Threads:
@@ -46,32 +46,30 @@ def test_models_are_shared_or_not_as_it_is_said(tiny_bundle: Bundle) -> None:
 
 
 def test_it_is_measured_once_for_a_machine_and_a_bundle(
-    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(autotune, "BURST_SECONDS", 0.01)
     assert can_tune(tiny_bundle, 2)
     assert not can_tune(tiny_bundle, 1)
     kept = tmp_path / "not there yet"
     chosen = tune(tiny_bundle, 2, kept)
-    assert chosen in arrangements(2)
     (path,) = kept.iterdir()
     found = Tuned.read(path)
+    assert found.arrangements == arrangements(2)
     assert found.best() == chosen
     assert all(rate > 0.0 for rate in found.texts_per_second)
     Tuned(arrangements=(own(1, 2),), texts_per_second=(1.0,)).write(path)
     assert tune(tiny_bundle, 2, kept) == own(1, 2)  # it is read, not measured
-    tune(tiny_bundle, 3, kept)
-    assert len(list(kept.iterdir())) == 2
-
-
-def test_what_cannot_be_read_or_kept_costs_time_alone(
-    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(autotune, "BURST_SECONDS", 0.01)
-    tune(tiny_bundle, 2, tmp_path)
-    (path,) = tmp_path.iterdir()
     path.write_text("{")
-    assert tune(tiny_bundle, 2, tmp_path) in arrangements(2)
-    assert Tuned.read(path)
+    assert tune(tiny_bundle, 2, kept) in arrangements(2)
+    assert Tuned.read(path).arrangements == arrangements(2)
+
+
+def test_where_nothing_can_be_measured_threads_share(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = tiny.make_bundle(tmp_path / "bundle")
     (tmp_path / "file").write_text("")
-    assert tune(tiny_bundle, 2, tmp_path / "file") in arrangements(2)
+    assert tune(bundle, 2, tmp_path / "file") == shared(2)
+    (bundle.path / "golden.jsonl").unlink()
+    assert tune(bundle, 2, tmp_path) == shared(2)
+    assert caplog.text.count("event=not_tuned") == 2

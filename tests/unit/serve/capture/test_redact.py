@@ -124,10 +124,10 @@ def test_every_countrys_iban_has_its_length() -> None:
 
 
 @st.composite
-def ibans(draw: st.DrawFn) -> str:
+def ibans(draw: st.DrawFn, alphabet: str = string.digits + string.ascii_uppercase) -> str:
     country = draw(st.sampled_from(sorted(IBAN_LENGTHS)))
     size = IBAN_LENGTHS[country] - 4
-    body = draw(st.text(string.digits + string.ascii_uppercase, min_size=size, max_size=size))
+    body = draw(st.text(alphabet, min_size=size, max_size=size))
     rest = int("".join(str(int(letter, 36)) for letter in body + country + "00")) % 97
     return f"{country}{98 - rest:02d}{body}"
 
@@ -141,9 +141,9 @@ def test_no_iban_survives_spaced_or_not(number: str, before: str, after: str, lo
         assert number[-6:] not in said.replace(" ", "").replace(after.replace(" ", ""), "")
 
 
-@given(number=ibans(), place=st.integers(4, 14), digit=st.sampled_from(string.digits))
-def test_a_changed_iban_is_none(number: str, place: int, digit: str) -> None:
-    assume(number[place].isdigit() and number[place] != digit)
+@given(number=ibans(string.digits), place=st.integers(4, 14), more=st.integers(1, 9))
+def test_a_changed_iban_is_none(number: str, place: int, more: int) -> None:
+    digit = str((int(number[place]) + more) % 10)
     assert is_iban(number)
     assert not is_iban(number[:place] + digit + number[place + 1 :])
 
