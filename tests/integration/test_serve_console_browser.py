@@ -169,6 +169,7 @@ def test_it_fits_a_phone_and_follows_its_colours(
     open_page(chrome, server.url, PHONE, dark)
     wait_for(chrome, "trials", lambda text: "all together" in text and "shadow" in text)
     send(chrome, "please help the courier")
+    assert chrome.execute_async_script(SHIFTS) < MOST_SHIFT
     width = run(chrome, "return Math.max(document.documentElement.scrollWidth, innerWidth)")
     assert width == PHONE[0]
     ground = run(chrome, "return getComputedStyle(document.body).backgroundColor")
