@@ -231,7 +231,9 @@ def _offsets(row: Any) -> tuple[tuple[int, int], ...]:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Class probabilities along the last axis, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    exponent = np.exp(shifted)
-    probabilities: NDArray[np.float64] = exponent / exponent.sum(axis=-1, keepdims=True)
-    return probabilities
+    # In place and by the ufuncs themselves: a server does this for every text.
+    found = logits.astype(np.float64)
+    found -= np.maximum.reduce(found, axis=-1, keepdims=True)
+    np.exp(found, out=found)
+    found /= np.add.reduce(found, axis=-1, keepdims=True)
+    return found

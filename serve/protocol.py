@@ -12,12 +12,13 @@ import weakref
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from serve.corked import Corked
 from serve.metrics import ServeMetrics
 from serve.wire import DRAIN_BYTES
 
@@ -87,6 +88,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._begun = False
         self._arrived_bytes = 0
         self._answering: RequestResponseCycle | None = None
+        self._corked: Corked | None = None
         self._arrival: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
         limits.setting_up.add(self)
@@ -115,6 +117,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        self._corked = Corked(self.transport)
+        cycle.transport = cast("asyncio.Transport", self._corked)  # all that a cycle uses of one
         super()._start_asgi_task(cycle, app)
 
     def _end_answer(self) -> None:
@@ -204,6 +208,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The connection waits for its next request, unless the body of this one still comes or
         the next one came with it."""
+        if self._corked is not None:
+            self._corked.flush()
         super().on_response_complete()
         if not self._receiving and self.cycle.response_complete:
             self._set_idle()
