@@ -273,8 +273,12 @@ class ThreadEngine:
 
     def _answer(self, work: Work, model: Model) -> None:
         started = time.monotonic()
+        first, _ = work.wanted[0]
+        waited_seconds = max(0.0, started - first.submitted)
         try:
-            scored = self._scored(work.key[0], work.finish(model), 0.0, 0.0)
+            answered = work.finish(model)
+            took_seconds = time.monotonic() - started
+            scored = self._scored(work.key[0], answered, waited_seconds, took_seconds)
         except BaseException as problem:
             with self._changed:
                 if not isinstance(problem, Exception):
@@ -284,14 +288,12 @@ class ThreadEngine:
             if not isinstance(problem, Exception):
                 raise
             return
-        took = time.monotonic() - started
         with self._changed:
-            self._mean_seconds += SMOOTHING * (took - self._mean_seconds)
+            self._mean_seconds += SMOOTHING * (took_seconds - self._mean_seconds)
             self._works.pop(work.key, None)
             self._cache.put(work.key, scored)
             for job, index in work.wanted:
-                waited = max(0.0, started - job.submitted)
-                job.scores[index] = replace(scored, queue_seconds=waited, inference_seconds=took)
+                job.scores[index] = scored if job is first else _for(job, scored, started)
                 job.settle()
 
     def _scored(
@@ -332,6 +334,11 @@ class ThreadEngine:
                 self._queued -= 1
                 del self._works[work.key]
         job.queued = 0
+
+
+def _for(job: Job, scored: Scored, started: float) -> Scored:
+    """The answer that another job's text got, as this job waited for it."""
+    return replace(scored, queue_seconds=max(0.0, started - job.submitted))
 
 
 def _told(problem: BaseException, index: int) -> Exception:

@@ -144,13 +144,31 @@ async def _submit(engine: Engine, job: Job, left_seconds: float, receive: Receiv
         return job.future.result()
     watch = ClientWatch(engine, job, left_seconds, receive)
     try:
-        return await asyncio.wrap_future(job.future)
+        await _settled(job)
+        return job.future.result()
     except Expired:
         if watch.gone:
             raise ClientGone from None
         raise
     finally:
         watch.close()
+
+
+async def _settled(job: Job) -> None:
+    """Wait for an engine's thread: as asyncio.wrap_future does it, for half of its time."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def tell(_: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(wake)
+
+    job.future.add_done_callback(tell)
+    await waiter
 
 
 def _headers(bundle: Bundle, answers: Sequence[Scored]) -> list[tuple[bytes, bytes]]:
