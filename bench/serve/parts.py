@@ -84,18 +84,26 @@ def http(setting: Setting) -> dict[str, Any]:
     sides |= {name: (peer, int8.folder) for name, peer in PEERS.items() if problem(peer) is None}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     ceilings = []
+    problems = {name: why for name, peer in PEERS.items() if (why := problem(peer)) is not None}
     for round_number in range(setting.rounds):
         ceilings.append(_ceiling(setting, int8.folder))
         _say(f"round {round_number + 1}: ceiling {ceilings[-1]:.0f} texts/s")
-        for name, (peer, folder) in sides.items():
-            found[name].append(_loads(setting, peer, folder))
+        for name, (peer, folder) in list(sides.items()):
+            try:
+                found[name].append(_loads(setting, peer, folder))
+            except RuntimeError as why:  # a peer that does not start; ours must
+                if peer.environment is None:
+                    raise
+                problems[name] = str(why)
+                del sides[name], found[name]
+                continue
             rps = [found[name][-1][str(c)]["rps"] for c in CONNECTIONS]
             _say(f"  {name}: {', '.join(f'{value:.0f}' for value in rps)} requests/s")
     return {
         "ceiling_rps": statistics.median(ceilings),
         "ceilings": ceilings,
         "sides": {name: _medians(rounds) for name, rounds in found.items()},
-        "problems": {n: problem(p) for n, p in PEERS.items() if problem(p) is not None},
+        "problems": problems,
     }
 
 
