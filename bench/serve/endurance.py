@@ -25,8 +25,8 @@ SHARE = 0.5
 
 
 def swaps(setting: "Setting") -> dict[str, Any]:
-    """Swaps back and forth between two bundles under load: every answer must be 200, and that of the
-    bundle which its header names."""
+    """Swaps back and forth between two bundles under load: every answer must be 200, and that of
+    the bundle which its header names."""
     count = 40 if setting.quick else 1000
     bundles = [setting.served(name) for name in ("int8", "cascade")]
     texts = setting.texts().read_text(encoding="utf-8").splitlines()[:500]
