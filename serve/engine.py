@@ -128,6 +128,8 @@ class ThreadEngine:
         self._queued = 0  # what is still wanted of the queue
         self._works: dict[Key, Work] = {}  # queued or being answered
         self._mean_seconds = 0.0
+        self._mean_gap_seconds = 0.0
+        self._answered_at, self._was_queued = 0.0, False
         self._closing = False
         self._changed = threading.Condition()
         self._dead: set[int] = set()  # threads, by their ident
@@ -219,11 +221,16 @@ class ThreadEngine:
 
     def _admit(self, job: Job, new: int) -> None:
         """Raises QueueFull. The lock is held."""
-        wait_seconds = self._queued * self._mean_seconds / len(self._threads)
+        wait_seconds = self._queued * self._seconds_per_text()
         left_seconds = job.deadline - job.submitted
         too_late = self._queued > 0 and wait_seconds > SURE_SHARE * left_seconds
         if new and (self._queued + new > self._limit or too_late):
             raise QueueFull(wait_seconds)
+
+    def _seconds_per_text(self) -> float:
+        """At which the queue becomes shorter: as it was seen to, where that is slower than the
+        threads would be by themselves. Under overload they wait for the event loop as well."""
+        return max(self._mean_seconds / len(self._threads), self._mean_gap_seconds)
 
     def _enqueue(self, job: Job, index: int, finish: Finish) -> None:
         """The lock is held."""
@@ -290,11 +297,22 @@ class ThreadEngine:
             return
         with self._changed:
             self._mean_seconds += SMOOTHING * (took_seconds - self._mean_seconds)
+            self._see_gap()
             self._works.pop(work.key, None)
             self._cache.put(work.key, scored)
             for job, index in work.wanted:
                 job.scores[index] = scored if job is first else _for(job, scored, started)
                 job.settle()
+
+    def _see_gap(self) -> None:
+        """Time from answer to answer, of those behind which others waited. The lock is held."""
+        now = time.monotonic()
+        if self._was_queued:
+            gap = now - self._answered_at
+            self._mean_gap_seconds += SMOOTHING * (gap - self._mean_gap_seconds)
+        else:
+            self._mean_gap_seconds *= 1.0 - SMOOTHING
+        self._answered_at, self._was_queued = now, self._queued > 0
 
     def _scored(
         self, text: TextInput, answered: Answered, queue_seconds: float, inference_seconds: float

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgeloop.errors import EngineError, TextTooLong
 from edgeloop.kinds import CASCADE
 from edgeloop.models import open_model
 from edgeloop.rows import TextInput
 from edgeloop.runtime import Answered, RowOutput
+from edgeloop.tasks import Answer
 from serve.engine import QUICK_TEXTS, ThreadEngine
 from serve.jobs import Expired, Job, QueueFull, Reader, TooLong, Unhealthy
 from tests import stages, tiny
@@ -287,6 +289,29 @@ def test_a_request_that_would_wait_beyond_its_deadline_is_refused_at_once() -> N
             engine.submit(job("soon", seconds=0.01))
         assert refused.value.retry_after_seconds > 0.01
         assert submitted(engine, "later").waiting() == 1
+
+
+class SlowReader(Reader):
+    """Takes its time after the model has answered: what a thread does, or waits for, besides."""
+
+    def read(self, output: RowOutput) -> tuple[Answer, NDArray[np.float64], bool]:
+        time.sleep(0.005)
+        return super().read(output)
+
+
+def test_a_queue_that_is_seen_to_move_slowly_is_believed_whatever_the_model_takes() -> None:
+    reader = SlowReader("text-classification", ("even", "odd"))
+    engine = ThreadEngine([GateModel()], reader, queue_texts=200)
+    try:
+        submitted(engine, *(f"text {i}" for i in range(40))).future.result(WAIT_SECONDS)
+        queued = submitted(engine, *(f"more {i}" for i in range(100)))
+        with pytest.raises(QueueFull) as refused:
+            engine.submit(job("late", seconds=0.1))
+        assert refused.value.retry_after_seconds > 0.1
+        assert queued.future.result(WAIT_SECONDS)
+    finally:
+        engine.close()
+        engine.join(WAIT_SECONDS)
 
 
 # -- what is answered at once ------------------------------------------------------------------
