@@ -33,7 +33,7 @@ table { border-collapse: collapse; margin: .8rem 0; width: 100%; }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line);
          vertical-align: top; overflow-wrap: break-word; }
 th { font-weight: 600; overflow-wrap: normal; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 svg { max-width: 100%; height: auto; }
 .narrow { max-width: 22rem; } .alarm { color: var(--accent); font-weight: 600; }
 """
