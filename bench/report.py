@@ -1,13 +1,16 @@
 """What every benchmark writes: the machine, the versions, tables, and a last line of JSON."""
 
+import argparse
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TypeVar
 
+S = TypeVar("S")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -43,6 +46,30 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
     return "\n".join(lines)
+
+
+def read_options(name: str, parts: Iterable[str], keep: str) -> argparse.Namespace:
+    """quick, data (resolved), only and keep, as every benchmark of parts takes them."""
+    names = list(parts)
+    parser = argparse.ArgumentParser(prog=f"bench.{name}")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", nargs="*", choices=names, default=names)
+    parser.add_argument("--keep", type=Path, default=Path(keep))
+    options = parser.parse_args()
+    options.data = options.data.resolve()
+    return options
+
+
+def run_parts(
+    parts: Mapping[str, Callable[[S], dict[str, Any]]], only: Sequence[str], setting: S, home: Path
+) -> dict[str, Any]:
+    """Run those parts, keep each one's figures in the folder, and return all that are kept."""
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {name: home / f"{name}.json" for name in parts}
+    for name in only:
+        kept[name].write_text(json.dumps(parts[name](setting), indent=1))
+    return {name: json.loads(path.read_text()) for name, path in kept.items() if path.exists()}
 
 
 def finish(

@@ -167,8 +167,7 @@ class MultiLabelClassification(TextClassification):
             score=float(np.prod(np.maximum(each, 1.0 - each))),
         )
 
-    def read(self, output: RowOutput, labels: Sequence[str]) -> tuple[Answer, NDArray[np.float64]]:
-        return self.answer(output, labels), self.probabilities(output, labels)
+    read = _OneInputPerRow.read
 
     def read_label(self, word: str) -> tuple[str, ...] | None:
         return tuple(label for label in word.split("|") if label)
@@ -264,8 +263,7 @@ class TextEmbedding:
     def answer(self, output: RowOutput, labels: Sequence[str]) -> Answer:
         return Answer()
 
-    def read(self, output: RowOutput, labels: Sequence[str]) -> tuple[Answer, NDArray[np.float64]]:
-        return self.answer(output, labels), self.probabilities(output, labels)
+    read = _OneInputPerRow.read
 
     def truth(self, row: Row) -> Answer:
         return Answer()

@@ -34,7 +34,7 @@ from serve.lifecycle_config import Admin
 from serve.listener import bind, listen, url
 from serve.metrics import ServeMetrics
 from serve.process import Beside, EdgeServer
-from serve.protection import protect, read_secrets
+from serve.protection import Protection, protect, read_secrets
 from serve.reload import Reloader
 from serve.slot import Activator, Slot, verify_bundle
 from serve.state import StateFolder
@@ -128,16 +128,7 @@ def run_server(settings: ServerSettings) -> int:
         listen(listener)
         if admin is not None:
             listen(admin)
-        app = EdgeApp(
-            lifecycle.slot,
-            metrics,
-            settings.ledger,
-            config.queue_texts,
-            protection.guard,
-            protection.capture,
-            config.access_log,
-            Console(lifecycle.deployments) if config.console else None,
-        )
+        app = _app(settings, metrics, lifecycle, protection)
         server = EdgeServer(
             app,
             listener,
@@ -157,6 +148,22 @@ def run_server(settings: ServerSettings) -> int:
         protection.close()
     logger.info("event=stopped model=%s", metrics.model)
     return 0
+
+
+def _app(
+    settings: ServerSettings, metrics: ServeMetrics, lifecycle: Lifecycle, protection: Protection
+) -> EdgeApp:
+    config = settings.config
+    return EdgeApp(
+        lifecycle.slot,
+        metrics,
+        settings.ledger,
+        config.queue_texts,
+        protection.guard,
+        protection.capture,
+        config.access_log,
+        Console(lifecycle.deployments) if config.console else None,
+    )
 
 
 def _bind_admin(admin: Admin | None) -> AbstractContextManager[socket.socket | None]:

@@ -5,13 +5,10 @@ each one's figures in a folder (so that a part that is done need not be run agai
 with one line of JSON. Peers need environments of their own: bench/compress/peers.sh makes them.
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 from bench.compress.parts import PARTS, Setting
-from bench.report import finish, table
+from bench.report import finish, read_options, run_parts, table
 
 PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "scikit-learn", "scipy")
 MEGABYTE = 1_000_000
@@ -29,22 +26,9 @@ CAVEATS = (
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(prog="bench.compress")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--keep", type=Path, default=Path("build/bench/compress"))
-    options = parser.parse_args()
+    options = read_options("compress", PARTS, "build/bench/compress")
     home = (options.keep / "quick" if options.quick else options.keep).resolve()
-    home.mkdir(parents=True, exist_ok=True)
-    setting = Setting(options.data.resolve(), home, options.quick)
-    for name in options.only:
-        (home / f"{name}.json").write_text(json.dumps(PARTS[name](setting), indent=1))
-    found = {
-        name: json.loads((home / f"{name}.json").read_text())
-        for name in PARTS
-        if (home / f"{name}.json").exists()
-    }
+    found = run_parts(PARTS, options.only, Setting(options.data, home, options.quick), home)
     sections = [SECTIONS[name](found[name]) for name in found] + [CAVEATS]
     finish("compress", sections, PACKAGES, summary(found))
 

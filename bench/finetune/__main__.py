@@ -4,14 +4,11 @@ Runs the parts one after another, keeps each one's figures in a folder (so that 
 need not be run again: --only), and ends with one line of JSON.
 """
 
-import argparse
-import json
 import statistics
-from pathlib import Path
 from typing import Any
 
 from bench.finetune.parts import BATCH_ROWS, PARTS, Setting
-from bench.report import finish, table
+from bench.report import finish, read_options, run_parts, table
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "optuna")
 MEGABYTE = 1_000_000
@@ -24,22 +21,8 @@ CAVEATS = (
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(prog="bench.finetune")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--keep", type=Path, default=Path("build/bench/finetune"))
-    options = parser.parse_args()
-    options.keep.mkdir(parents=True, exist_ok=True)
-    setting = Setting(options.data.resolve(), options.quick)
-    for name in options.only:
-        figures = PARTS[name](setting)
-        (options.keep / f"{name}.json").write_text(json.dumps(figures, indent=1))
-    found = {
-        name: json.loads((options.keep / f"{name}.json").read_text())
-        for name in PARTS
-        if (options.keep / f"{name}.json").exists()
-    }
+    options = read_options("finetune", PARTS, "build/bench/finetune")
+    found = run_parts(PARTS, options.only, Setting(options.data, options.quick), options.keep)
     sections = [SECTIONS[name](found[name]) for name in found] + [CAVEATS]
     finish("finetune", sections, PACKAGES, summary(found))
 

@@ -5,13 +5,10 @@ cascade, beside peers in environments of their own (bench/serve/peers.sh makes t
 wrk on the same cores; keeps each part's figures in a folder, and ends with one line of JSON.
 """
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 from bench.compress.parts import Setting as Compressed
-from bench.report import finish, table
+from bench.report import finish, read_options, run_parts, table
 from bench.serve.parts import CASCADE, CONNECTIONS, OURS, PARTS, Setting
 
 PACKAGES = ("onnxruntime", "tokenizers", "uvicorn", "uvloop", "msgspec")
@@ -26,27 +23,11 @@ CAVEATS = (
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(prog="bench.serve")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--keep", type=Path, default=Path("build/bench"))
-    options = parser.parse_args()
+    options = read_options("serve", PARTS, "build/bench")
     suffix = "quick" if options.quick else ""
-    model = (options.keep / "compress" / suffix).resolve()
-    home = (options.keep / "serve" / suffix).resolve()
-    for folder in (model, home):
-        folder.mkdir(parents=True, exist_ok=True)
-    compressed = Compressed(options.data.resolve(), model, options.quick)
-    setting = Setting(compressed, home, options.quick)
-    for name in options.only:
-        figures = PARTS[name](setting)
-        (home / f"{name}.json").write_text(json.dumps(figures, indent=1))
-    found = {
-        name: json.loads((home / f"{name}.json").read_text())
-        for name in PARTS
-        if (home / f"{name}.json").exists()
-    }
+    model, home = ((options.keep / name / suffix).resolve() for name in ("compress", "serve"))
+    setting = Setting(Compressed(options.data, model, options.quick), home, options.quick)
+    found = run_parts(PARTS, options.only, setting, home)
     sections = [SECTIONS[name](found[name]) for name in found] + [CAVEATS]
     finish("serve", sections, PACKAGES, summary(found))
 

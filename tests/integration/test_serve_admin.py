@@ -20,7 +20,6 @@ from tests.edge_server import Server, serving
 from tests.integration.test_serve_http import metric
 from tests.integration.test_serve_swap import (
     MODEL_NAME,
-    MORE_LABELS,
     Load,
     flipped,
     misnamed,
@@ -36,16 +35,6 @@ from tests.keys import make_keys
 
 SWAPS = 100
 ADMIN = {"port": 0}
-
-
-@pytest.fixture
-def first(tmp_path: Path) -> Bundle:
-    return tiny.make_bundle(tmp_path / "first")
-
-
-@pytest.fixture
-def second(tmp_path: Path) -> Bundle:
-    return tiny.make_bundle(tmp_path / "second", seed=1, labels=MORE_LABELS)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from tests.altered import break_golden, flip_byte
 from tests.edge_server import Server, serving
 from tests.integration.test_serve_admin import ADMIN, post, shown, swap
 from tests.integration.test_serve_swap import (
-    MORE_LABELS,
     Load,
     refused_start,
     served_digest,
@@ -26,16 +25,6 @@ from tests.integration.test_serve_swap import (
 
 POLLS_SECONDS = 0.4
 TICK = {"state_seconds": 0.05}
-
-
-@pytest.fixture
-def first(tmp_path: Path) -> Bundle:
-    return tiny.make_bundle(tmp_path / "first")
-
-
-@pytest.fixture
-def second(tmp_path: Path) -> Bundle:
-    return tiny.make_bundle(tmp_path / "second", seed=1, labels=MORE_LABELS)
 
 
 def ask(server: Server, *texts: str) -> None:

@@ -18,7 +18,6 @@ from tests.edge_server import Server, launch, serving
 from tests.integration.test_serve_http import metric
 
 MODEL_NAME = "tiny"
-MORE_LABELS = ("delivery", "repair", "billing", "warranty")
 CLIENTS = 8
 WAIT_SECONDS = 30.0
 
@@ -26,16 +25,6 @@ WAIT_SECONDS = 30.0
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return open_ledger(tmp_path / "home")
-
-
-@pytest.fixture
-def first(tmp_path: Path) -> Bundle:
-    return tiny.make_bundle(tmp_path / "first")
-
-
-@pytest.fixture
-def second(tmp_path: Path) -> Bundle:
-    return tiny.make_bundle(tmp_path / "second", seed=1, labels=MORE_LABELS)
 
 
 def follow(tmp_path: Path) -> Any:
