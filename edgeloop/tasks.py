@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.rows import Row, Span, TextInput
-from edgeloop.runtime import RowOutput, softmax
+from edgeloop.runtime import RowOutput, best_of, softmax
 
 OUTSIDE = "O"
 MULTI_LABEL_THRESHOLD = 0.5
@@ -142,7 +142,7 @@ class TextClassification(_OneInputPerRow):
 
 
 def _best(probabilities: NDArray[np.float64], labels: Sequence[str]) -> Answer:
-    best = int(probabilities.argmax())
+    best = best_of(probabilities)
     score = float(probabilities[best])
     return Answer(labels=(labels[best],), scores=(score,), score=score)
 

@@ -18,23 +18,24 @@ from starlette.types import Receive, Scope, Send
 
 from edgeloop.errors import LedgerError
 from edgeloop.ledger import LabelledRow, Ledger
-from serve.access_log import log_request
 from serve.capture.writer import Capture
 from serve.console.page import PAGE, STATE, Console
 from serve.dialects.dialect import MAX_BATCH_TEXTS, NO_NAMES, Asked, Served
 from serve.dialects.dialect import Route as DialectRoute
 from serve.dialects.routes import find, shape_at
 from serve.feedback import parse_feedback
-from serve.keys import KEY_NAME, Guard
-from serve.metrics import OTHER, ROUTE_CODES, VARIANT, ServeMetrics
+from serve.hot import SERVER_ERROR, HotRoutes
+from serve.keys import Guard
+from serve.metrics import OTHER, ROUTE_CODES, ServeMetrics
 from serve.openapi import document as openapi_document
 from serve.predict import Predict
+from serve.reception import Reception
 from serve.refused import ErrorType, Refused
-from serve.slot import VARIANT_KEY, Slot
+from serve.slot import Slot
 from serve.wire import (
     CLIENT_CLOSED,
+    AsgiExchange,
     ClientGone,
-    Exchange,
     check_content_type,
     read_body,
     send_body,
@@ -44,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 # Everything is open where serve.yaml names no keys.
 OPEN = Guard(None)
-SERVER_ERROR = "an error in the server; its log says more"
 
 
 class EdgeApp:
@@ -61,14 +61,13 @@ class EdgeApp:
         access_log: bool = False,
         console: Console | None = None,
     ) -> None:
-        self.draining = False
         self._slot = slot
         self._metrics = metrics
         self._ledger = ledger
-        self._guard = guard
-        self._access_log = access_log
         self._console = console
+        self._reception = Reception(metrics, guard, access_log)
         self._predict = Predict(slot, metrics, queue_texts, capture)
+        self.hot = HotRoutes(self._predict, self._reception)
         self._others = Starlette(
             routes=[
                 Route("/feedback", self._feedback, methods=["POST"]),
@@ -88,6 +87,15 @@ class EdgeApp:
         )
         self._others.router.redirect_slashes = False
 
+    @property
+    def draining(self) -> bool:
+        """Is the server about to stop?"""
+        return self._reception.draining
+
+    def drain(self) -> None:
+        """Say so in every answer from now on."""
+        self._reception.draining = True
+
     def set_queue_texts(self, queue_texts: int) -> None:
         """How many texts may wait from now on."""
         self._predict.set_queue_texts(queue_texts)
@@ -98,18 +106,14 @@ class EdgeApp:
         label = path if path in ROUTE_CODES else OTHER
         if self._has_page(scope):  # counted with its numbers: the path is a dialect's, too
             route, names, label = None, NO_NAMES, STATE
-        exchange = Exchange(scope, send, self.draining)
-        self._metrics.inflight.inc()
+        exchange = AsgiExchange(scope, send, self.draining)
+        self._reception.open()
         try:
             if route is not None:
                 label = route.label
             await self._dispatch(route, names, scope, receive, exchange)
         finally:
-            self._metrics.inflight.dec()
-            variant = scope.get(VARIANT_KEY, VARIANT)
-            self._metrics.answered(label, exchange.status, exchange.seconds(), variant)
-            if self._access_log:
-                log_request(exchange, scope["method"], label, scope.get(KEY_NAME))
+            self._reception.close(exchange, scope, label)
 
     async def _dispatch(
         self,
@@ -117,11 +121,11 @@ class EdgeApp:
         names: Mapping[str, str],
         scope: Scope,
         receive: Receive,
-        exchange: Exchange,
+        exchange: AsgiExchange,
     ) -> None:
         try:
             if not self._has_page(scope):  # it holds no secret, and asks for the key
-                scope[KEY_NAME] = self._guard.admit(scope)
+                self._reception.admit(scope)
             if route is None:
                 await self._others(scope, receive, exchange.send)
             elif route.dialect is not None and scope["method"] == "POST":
@@ -150,7 +154,7 @@ class EdgeApp:
         names: Mapping[str, str],
         scope: Scope,
         receive: Receive,
-        exchange: Exchange,
+        exchange: AsgiExchange,
     ) -> None:
         """What a route tells of the server. Raises Refused (405 for a method that it has not)."""
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -276,7 +280,7 @@ def _refusal(request: Request, problem: Refused) -> Response:
     return response
 
 
-async def _send_refusal(scope: Scope, exchange: Exchange, problem: Refused) -> None:
+async def _send_refusal(scope: Scope, exchange: AsgiExchange, problem: Refused) -> None:
     """In the shape of the path's dialect."""
     status, body = shape_at(scope["path"])(problem)
     await send_body(exchange.send, status, body, problem.headers)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from edgeloop.bundle import Bundle
 from edgeloop.cascade import STAGES
 from edgeloop.naming import metric_name
+from edgeloop.runtime import best_of
 from edgeloop.tasks import TASKS
 from serve.jobs import Scored
 from serve.trial_metrics import TrialMetrics
@@ -281,7 +282,7 @@ class ServeMetrics:
         for answer in answers:
             series.queue_wait.observe(answer.queue_seconds)
             series.inference.observe(answer.inference_seconds)
-            self._class(variant, class_names[int(answer.probabilities.argmax())]).inc()
+            self._class(variant, class_names[best_of(answer.probabilities)]).inc()
             if answer.abstained:
                 series.abstained.inc()
             if answer.stage in series.stages:

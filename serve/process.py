@@ -14,8 +14,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serve.app import EdgeApp
+from serve.hot import HotRoutes
+from serve.hot_protocol import accept
 from serve.listener import BACKLOG_CONNECTIONS, refuse_new
-from serve.protocol import Limits, accept
+from serve.protocol import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class _Quiet(uvicorn.Server):
         listener: socket.socket,
         limits: Limits,
         tls: ssl.SSLContext | None = None,
+        hot: HotRoutes | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -52,11 +55,14 @@ class _Quiet(uvicorn.Server):
         self.listener = listener
         self._limits = limits
         self._tls = tls
+        self._hot = hot
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to accept."""
         self.servers = [
-            await accept(self.config, self.server_state, self.listener, self._limits, self._tls)
+            await accept(
+                self.config, self.server_state, self.listener, self._limits, self._tls, self._hot
+            )
         ]
         self.started = True
 
@@ -87,7 +93,7 @@ class EdgeServer(_Quiet):
         limits: Limits,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(app, listener, limits, tls)
+        super().__init__(app, listener, limits, tls, app.hot)
         self.drain_seconds = drain_seconds
         self._app = app
         self._on_started = on_started
@@ -137,7 +143,7 @@ class EdgeServer(_Quiet):
             self._stop()
             return
         logger.info("event=draining seconds=%g", self.drain_seconds)
-        self._app.draining = True
+        self._app.drain()
         asyncio.get_running_loop().call_later(self.drain_seconds, self._stop)
 
     def _stop(self) -> None:

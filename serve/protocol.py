@@ -6,17 +6,12 @@ A request that arrives in one piece, as nearly all do, costs no timer.
 
 import asyncio
 import logging
-import socket
-import ssl
 import weakref
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
-from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from serve.corked import Corked
 from serve.metrics import ServeMetrics
@@ -276,27 +271,3 @@ class LimitedProtocol(HttpToolsProtocol):
     def _not_taken(self) -> None:
         self._limits.metrics.rejected("slow_reader")
         self.transport.abort()
-
-
-async def accept(
-    config: Config,
-    state: ServerState,
-    listener: socket.socket,
-    limits: Limits,
-    tls: ssl.SSLContext | None,
-) -> asyncio.Server:
-    """Take connections from a socket that listens, within the limits; with `tls` encrypted."""
-    loop = asyncio.get_running_loop()
-    make = partial(
-        LimitedProtocol, limits, config=config, server_state=state, app_state={}, _loop=loop
-    )
-    if tls is None:
-        return await loop.create_server(make, sock=listener, backlog=config.backlog)
-    return await loop.create_server(
-        make,
-        sock=listener,
-        backlog=config.backlog,
-        ssl=tls,
-        ssl_handshake_timeout=limits.request_timeout_seconds,
-        ssl_shutdown_timeout=min(SHUTDOWN_SECONDS, limits.request_timeout_seconds),
-    )

@@ -35,31 +35,42 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """One request and its answer: wraps `send`, keeps the status."""
+    """One request and its answer's status."""
 
-    def __init__(self, scope: Scope, send: Send, draining: bool) -> None:
+    def __init__(self, scope: Scope, draining: bool) -> None:
         self.started = time.perf_counter()
         self.status = 500
-        self.answered = False
-        self._send = send
         self._draining = draining
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.id = request_id(self.headers.get(b"x-request-id"))
+
+    def carried(self) -> list[tuple[bytes, bytes]]:
+        """The headers of every answer, whatever it is."""
+        headers = [(b"x-request-id", self.id), (b"x-total-time", milliseconds(self.seconds()))]
+        if self._draining:
+            headers.append((b"connection", b"close"))
+        return headers
+
+    def seconds(self) -> float:
+        """Since the request's head was read."""
+        return time.perf_counter() - self.started
+
+
+class AsgiExchange(Exchange):
+    """One that is answered through ASGI: wraps `send`."""
+
+    def __init__(self, scope: Scope, send: Send, draining: bool) -> None:
+        super().__init__(scope, draining)
+        self.answered = False
+        self._send = send
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.answered = True
-            extra = [(b"x-request-id", self.id), (b"x-total-time", milliseconds(self.seconds()))]
-            if self._draining:
-                extra.append((b"connection", b"close"))
-            message = {**message, "headers": [*message.get("headers", ()), *extra]}
+            message = {**message, "headers": [*message.get("headers", ()), *self.carried()]}
         await self._send(message)
-
-    def seconds(self) -> float:
-        """Since the request's head was read."""
-        return time.perf_counter() - self.started
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

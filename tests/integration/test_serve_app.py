@@ -16,6 +16,7 @@ from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.runtime import OnnxModel
 from serve.app import EdgeApp
 from serve.autotune import shared
+from serve.hot import MAX_HOT_BYTES
 from serve.jobs import Job, Unhealthy
 from serve.metrics import ServeMetrics
 from serve.slot import ActivationError, Activator, Active, Slot
@@ -181,3 +182,28 @@ def test_a_monitor_that_does_not_start_is_an_activation_error(
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/predict", [(b"content-length", b"5")]),
+        ("POST", "/feedback", [(b"content-length", b"5")]),
+        ("POST", "/predict", []),
+        ("POST", "/predict", [(b"content-length", b"%d" % (MAX_HOT_BYTES + 1))]),
+        ("POST", "/predict", [(b"content-length", b"5"), (b"content-encoding", b"gzip")]),
+        ("POST", "/predict", [(b"content-length", b"5"), (b"expect", b"100-continue")]),
+        ("POST", "/nowhere", [(b"content-length", b"5")]),
+    ],
+)
+def test_what_is_answered_through_asgi(
+    method: str, path: str, headers: list[tuple[bytes, bytes]], app: EdgeApp
+) -> None:
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    assert app.hot.take(scope, print) is None
+
+
+def test_what_is_answered_past_asgi(app: EdgeApp) -> None:
+    headers = [(b"content-length", b"5")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    assert app.hot.take(scope, print) is not None

@@ -14,7 +14,7 @@ from serve.access_log import log_request
 from serve.open_files import OWN_FILES, raise_open_files, usable_connections
 from serve.protocol import AtMostOne
 from serve.watch import FileWatch
-from serve.wire import Exchange
+from serve.wire import AsgiExchange
 
 WAIT_SECONDS = 10.0
 
@@ -85,7 +85,7 @@ def test_an_access_line_cannot_be_forged_by_an_id(caplog: pytest.LogCaptureFixtu
 
     async def send(_: object) -> None: ...
 
-    exchange = Exchange(scope, send, False)
+    exchange = AsgiExchange(scope, send, False)
     exchange.status = 401
     with caplog.at_level(logging.INFO):
         log_request(exchange, "POST", "/predict", None)

@@ -14,10 +14,10 @@ from prometheus_client.registry import Collector
 from edgeloop.errors import RecipeError
 from edgeloop.ledger import open_ledger
 from edgeloop.observer import ObserverStatus
+from serve.asking import client_timeout
 from serve.config import ServerConfig
 from serve.lifecycle_config import Canary
 from serve.listener import bind, listen, url
-from serve.predict import client_timeout
 from serve.refused import Refused
 from serve.run import SafeCollector, ServerSettings
 from serve.wire import milliseconds, request_id
