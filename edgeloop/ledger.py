@@ -26,6 +26,7 @@ from edgeloop.ledger_rows import (
     Lease,
     RunEntry,
     RunResult,
+    StoredLabel,
 )
 from edgeloop.ledger_schema import migrate, tables
 from edgeloop.records import Decision, Verdict
@@ -39,6 +40,7 @@ __all__ = [
     "Ledger",
     "RunEntry",
     "RunResult",
+    "StoredLabel",
     "default_home",
     "open_ledger",
     "utc_now",
@@ -101,10 +103,40 @@ class Ledger:
                             label=row.label,
                             source=source,
                             at=utc_now(),
+                            inclusion_probability=row.inclusion_probability,
+                            rule=row.rule,
                         )
                     )
                     added += 1
         return added
+
+    def last_label(self, model: str) -> int:
+        """The number of the label that was stored last; 0 without labels."""
+        query = sa.select(sa.func.max(tables.labels.c.sequence)).where(
+            tables.labels.c.model == model
+        )
+        with self._transaction(read_only=True) as connection:
+            return connection.execute(query).scalar_one() or 0
+
+    def labels_after(self, model: str, sequence: int, most: int) -> list[StoredLabel]:
+        """Up to `most` labels that were stored after the one of that number, in order."""
+        labels, earlier = tables.labels, tables.labels.alias()
+        corrects = sa.exists().where(
+            earlier.c.model == labels.c.model,
+            earlier.c.row_id == labels.c.row_id,
+            earlier.c.sequence < labels.c.sequence,
+        )
+        query = (
+            sa.select(labels, corrects.label("corrects"))
+            .where(labels.c.model == model, labels.c.sequence > sequence)
+            .order_by(labels.c.sequence)
+            .limit(most)
+        )
+        with self._transaction(read_only=True) as connection:
+            return [
+                StoredLabel(row.sequence, _labelled(row), bool(row.corrects))
+                for row in connection.execute(query)
+            ]
 
     def labels(self, model: str) -> tuple[list[LabelledRow], list[str]]:
         """Rows with one label, in order of arrival, and the ids of rows whose labels disagree."""
@@ -114,10 +146,7 @@ class Ledger:
             .order_by(tables.labels.c.sequence)
         )
         with self._transaction(read_only=True) as connection:
-            found = [
-                LabelledRow(row.row_id, row.text, row.label, row.source)
-                for row in connection.execute(query)
-            ]
+            found = [_labelled(row) for row in connection.execute(query)]
         by_id: dict[str, list[LabelledRow]] = {}
         for row in found:
             by_id.setdefault(row.id, []).append(row)
@@ -357,6 +386,12 @@ def _parsed(kind: type[Stored], table: str, sequence: int, document: str) -> Sto
             f"the ledger's table {table}, row {sequence}: {where}: {first['msg']}; put the ledger "
             "back from a copy, or remove this row"
         ) from None
+
+
+def _labelled(row: Any) -> LabelledRow:
+    return LabelledRow(
+        row.row_id, row.text, row.label, row.source, row.inclusion_probability, row.rule
+    )
 
 
 def _deployment(row: Any) -> Deployment:

@@ -14,8 +14,6 @@ Sources: Angelopoulos, Bates, Fannjiang, Jordan and Zrnic, "Prediction-powered i
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgeloop.observer import Bounded
 from monitor.accuracy.fit import Floats
 
@@ -33,7 +31,9 @@ class Traffic:
     rows: int
 
 
-def anchored(right: Floats, confidence: Floats, weights: Floats, traffic: Traffic) -> Bounded | None:
+def anchored(
+    right: Floats, confidence: Floats, weights: Floats, traffic: Traffic
+) -> Bounded | None:
     """A 95 % interval of the accuracy, from right (0 or 1), confidence and weights > 0 of labelled
     rows, each (n,). None below LEAST_LABELS or without traffic."""
     rows = len(right)

@@ -3,7 +3,7 @@ not known yet is NaN, which no rule takes for a low one.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -18,47 +18,49 @@ CALIBRATION = metric_name("calibration_error", "ratio")
 
 def accuracy_metrics(status: AccuracyStatus | None, model: str) -> Iterator[Metric]:
     """Every series, whatever is known; of a model without classes all are NaN."""
+    known = status or AccuracyStatus(floor=math.nan, reference=math.nan)
+    anchored, labelled = known.anchored, known.labelled
     yield _gauge(
         ESTIMATED,
         "Accuracy over the last texts, estimated without labels, and put right with audited ones",
         "method",
         model,
         {
-            "atc": _value(status and status.atc and status.atc.value),
-            "cbpe": _value(status and status.cbpe and status.cbpe.value),
-            "anchored": _value(status and status.anchored and status.anchored.estimate),
+            "atc": None if known.atc is None else known.atc.value,
+            "cbpe": None if known.cbpe is None else known.cbpe.value,
+            "anchored": None if anchored is None else anchored.estimate,
         },
     )
-    labelled = status and status.labelled
     yield _gauge(
         LABELLED,
         "Accuracy over the last labels, with bounds that hold at all times at once",
         "bound",
         model,
         {
-            "lower": _value(labelled and labelled.lower),
-            "estimate": _value(labelled and labelled.estimate),
-            "upper": _value(labelled and labelled.upper),
+            "lower": None if labelled is None else labelled.lower,
+            "estimate": None if labelled is None else labelled.estimate,
+            "upper": None if labelled is None else labelled.upper,
         },
     )
-    floor = GaugeMetricFamily(FLOOR, "The accuracy that the recipe asks for", labels=("model",))
-    floor.add_metric((model,), _value(status and status.floor))
-    yield floor
-    calibration = GaugeMetricFamily(
+    yield _single(FLOOR, "The accuracy that the recipe asks for", model, known.floor)
+    yield _single(
         CALIBRATION,
         "Expected calibration error of the calibrated confidence over the last labels",
-        labels=("model",),
+        model,
+        known.calibration_error,
     )
-    calibration.add_metric((model,), _value(status and status.calibration_error))
-    yield calibration
 
 
-def _gauge(name: str, said: str, label: str, model: str, values: dict[str, float]) -> Metric:
+def _gauge(
+    name: str, said: str, label: str, model: str, values: Mapping[str, float | None]
+) -> Metric:
     gauge = GaugeMetricFamily(name, said, labels=("model", label))
     for value, number in values.items():
-        gauge.add_metric((model, value), number)
+        gauge.add_metric((model, value), math.nan if number is None else number)
     return gauge
 
 
-def _value(number: float | None) -> float:
-    return math.nan if number is None else number
+def _single(name: str, said: str, model: str, number: float | None) -> Metric:
+    gauge = GaugeMetricFamily(name, said, labels=("model",))
+    gauge.add_metric((model,), math.nan if number is None else number)
+    return gauge

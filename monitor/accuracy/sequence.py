@@ -112,8 +112,10 @@ class Renewed:
         counted, rest = state[0], state[1:]
         half = len(rest) // 2
         starts, wins = rest[:half], rest[half:]
-        if half not in (1, 2) or len(wins) != half or not all(
-            0 <= w <= counted - s for s, w in zip(starts, wins, strict=True)
+        if (
+            half not in (1, 2)
+            or len(wins) != half
+            or not all(0 <= w <= counted - s for s, w in zip(starts, wins, strict=True))
         ):
             raise ValueError(f"counts of labels that do not fit: {state}")
         self.counted, self._starts, self._wins = counted, starts, wins

@@ -1,9 +1,9 @@
 """How accurate is the bundle that serves? What traffic says of it without labels, what labels say,
 and both together. Some microseconds a row, 12 KB in all.
 
-Rows come in order; labels come whenever they come. What the labelled figures take for granted: which
-rows are labelled, and when, does not depend on whether they were answered rightly. Rows that were
-drawn for being unsure are therefore left out of them, and come in, weighted, in `anchored` alone.
+Rows come in order; labels come whenever they come. What the labelled figures take for granted:
+which rows are labelled, and when, does not depend on whether they were answered rightly. Rows that
+were drawn for being unsure are therefore left out of them; weighted, they are in `anchored` alone.
 """
 
 from typing import Self

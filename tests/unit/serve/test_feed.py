@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.observer import Labelled, Observation, ObserverStatus
 from edgeloop.records import Verdict
 from serve.feed import Feed
 from serve.metrics import ServeMetrics
@@ -28,6 +28,10 @@ class Recorder:
             raise RuntimeError("the monitor broke")
         self.texts.append(observation.text)
         return verdict() if observation.text == "alarm" else None
+
+    def label(self, labelled: Labelled) -> Verdict | None:
+        self.texts.append(f"label {labelled.id}")
+        return None if labelled.right else verdict()
 
     def status(self) -> ObserverStatus:
         return ObserverStatus(True, len(self.texts), 0, 0.0, 1.0, 100, 100.0, 0, False)
