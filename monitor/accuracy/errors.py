@@ -2,10 +2,10 @@
 
 A one-sided e-detector (Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for
 sequential change detection", 2022) of the Shiryaev-Roberts form: M <- e (M + 1), where e is the
-likelihood ratio of an error rate q against p, averaged over a grid of q > p. As long as each label's
-error probability given those before is p at most, M minus the count of labels falls on average, so
-that the mean number of labels until M reaches A is A at least. p is the upper confidence bound of
-the error on the reference rows, so that a reference that was lucky does not break the promise.
+likelihood ratio of an error rate q against p, averaged over a grid of q > p. As long as a label's
+probability of an error, given those before it, is p at most, M minus the count of labels falls on
+average, so that the mean number of labels until M reaches A is A at least. p is the upper
+confidence bound of the error on the reference rows: one that was lucky does not break the promise.
 """
 
 import math

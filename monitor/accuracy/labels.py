@@ -1,7 +1,7 @@
 """The last labels: each row counts once, with the label that it was given last.
 
-Nineteen bytes a row, no id and no text: rows are told apart by 32 bits of their id's hash, which takes
-two of the kept rows for one about once in ten million labels.
+Nineteen bytes a row, no id and no text: rows are told apart by the CRC-32 of their ids, which takes
+a new row for a kept one about once in ten million labels.
 """
 
 import zlib

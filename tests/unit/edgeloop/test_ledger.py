@@ -417,7 +417,7 @@ def test_a_url_is_taken_instead_of_the_home(home: Path, tmp_path: Path) -> None:
 
 def test_a_newer_ledger_is_refused(ledger: Ledger, home: Path) -> None:
     sql(home, f"UPDATE version SET version = {len(MIGRATIONS) + 1}")
-    with pytest.raises(LedgerError, match="has version 2, this edgeloop knows 1: upgrade"):
+    with pytest.raises(LedgerError, match="has version 3, this edgeloop knows 2: upgrade"):
         open_ledger(home)
 
 
