@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from edgeloop.observer import Bounded
 from monitor.accuracy.fit import Floats
 
-# The interval is a normal one: below this many rows that would be a guess.
+# The interval is Student's: below this many rows that would be a guess.
 LEAST_LABELS = 50
-Z = 1.96
+Z = 1.96  # 95 %, two-sided
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,21 @@ def anchored(
         return None
     share = weights / weights.sum()
     y, f = float(share @ right), float(share @ confidence)
-    square = share**2 * rows / (rows - 1.0)
+    # Kish's: as many rows of equal weight say as much. Mean and lambda are fitted: two fewer.
+    freedom = 1.0 / float(share @ share) - 2.0
+    square = share**2 * rows / (rows - 2.0)
     power = _power(square, right - y, confidence - f, traffic)
     residual = (right - y) - power * (confidence - f)
     error = math.sqrt(float(square @ residual**2) + power**2 * traffic.variance / traffic.rows)
     value = y + power * (traffic.mean - f)
     # Labels that hardly differ leave no variance, but are no proof of perfection: rule of three.
-    reach = max(Z * error, 3.0 * float(share @ share))
+    reach = max(_student(max(1.0, freedom)) * error, 3.0 * float(share @ share))
     return Bounded(*(min(1.0, max(0.0, at)) for at in (value - reach, value, value + reach)))
+
+
+def _student(freedom: float) -> float:
+    """The 97.5 % quantile of Student's t, to the first order of 1 / freedom."""
+    return Z + (Z**3 + Z) / (4.0 * freedom)
 
 
 def _power(square: Floats, right: Floats, confidence: Floats, traffic: Traffic) -> float:

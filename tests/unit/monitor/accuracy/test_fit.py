@@ -99,12 +99,12 @@ def test_the_scores_are_the_textbooks() -> None:
 
 
 def test_the_score_that_carries_over_to_other_classes_is_chosen() -> None:
-    """Errors where two classes compete: the entropy does not tell them from three that do."""
+    """Classes differ in how the rest of the probability is spread: where only the highest one tells
+    right from wrong, a threshold on the entropy would be off by class, and the other way round."""
     rng = np.random.default_rng(6)
     rows, classes = 3_000, 8
     predicted = rng.integers(classes, size=rows)
     logits = np.zeros((rows, classes))
-    # Classes differ in how the rest is spread, the highest probability alone tells right from wrong.
     top = rng.uniform(0.35, 0.99, size=rows)
     spread = np.where(predicted < 4, 50.0, 0.0)
     rest = np.exp(rng.normal(size=(rows, classes)) * 0.01)

@@ -41,8 +41,10 @@ def test_no_labels_and_single_ones_say_nothing(labels: int) -> None:
 
 def test_the_bounds_are_worth_having() -> None:
     """What 0.9 of so many labels shows; a fixed-sample interval is at 0.849 to 0.938 with 200."""
-    found = {n: (lower_bound(9 * n // 10, n, 0.025), upper_bound(9 * n // 10, n, 0.025))
-             for n in (50, 200, 1000)}
+    found = {
+        n: (lower_bound(9 * n // 10, n, 0.025), upper_bound(9 * n // 10, n, 0.025))
+        for n in (50, 200, 1000)
+    }
     assert found[50][1] < 0.99
     assert 0.81 < found[200][0] < found[200][1] < 0.96
     assert found[1000][1] - found[1000][0] < 0.075
