@@ -1,4 +1,4 @@
-"""Label-free estimates put right by labels drawn at random: the interval covers, under any shift."""
+"""Label-free estimates put right by labels drawn at random: the interval covers under shift."""
 
 import numpy as np
 import pytest
