@@ -31,6 +31,9 @@ ONE_SIDED_Z = 1.645
 # The error of a calibration is biased upwards in small samples.
 LEAST_CALIBRATION_LABELS = 100
 LEAST_WINDOW_ROWS = 200
+# The estimates are compared with the floor at every label, and every so many rows: it takes ten
+# times what a row does.
+JUDGE_ROWS = 50
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -44,6 +47,7 @@ class _State(msgspec.Struct, array_like=True):
     position: int
     corrections: int
     late_corrections: int
+    is_below_floor: bool
 
 
 VERSION = 1
@@ -59,14 +63,24 @@ class AccuracyWatch:
         self._labels = Labels()
         self._counts = Renewed(RENEW)
         self._position = self._corrections = self._late_corrections = 0
+        self._is_below_floor = False
+        self._bounds: tuple[float, float] | None = None  # of the labels so far, once asked for
 
     def observe(self, probabilities: NDArray[np.float64]) -> None:
         """Take an answered row by its probabilities (classes,)."""
         self._window.add(self.fit.confidence(probabilities), self.fit.is_above(probabilities))
+        if self._window.taken % JUDGE_ROWS == 0:
+            self._is_below_floor = self._judge()
 
     def label(self, labelled: Labelled) -> bool:
         """Take a label; True where the detector of concept drift alarms at it. A row that is
         labelled again counts once, with its last label."""
+        alarmed = self._take(labelled)
+        self._bounds = None
+        self._is_below_floor = self._judge()
+        return alarmed
+
+    def _take(self, labelled: Labelled) -> bool:
         self._position = max(self._position, labelled.position)
         at = self._labels.find(labelled.id)
         if at is not None:
@@ -91,11 +105,20 @@ class AccuracyWatch:
     def upper_bound(self) -> float | None:
         """Of the labelled accuracy, at 97.5 %, one-sided, at all times at once; None without
         labels."""
-        return self._counts.bounds(ALPHA)[1] if self._counts.labels else None
+        return self._labelled_bounds()[1] if self._counts.labels else None
+
+    def _labelled_bounds(self) -> tuple[float, float]:
+        if self._bounds is None:
+            self._bounds = self._counts.bounds(ALPHA)
+        return self._bounds
 
     def is_estimate_below_floor(self) -> bool:
         """Is the best estimate at hand surely below the floor: the anchored one, or else both of
-        those without labels? Looked at at every row: no promise is made of how seldom it errs."""
+        those without labels? Looked at again and again: no promise is made of how seldom it errs.
+        """
+        return self._is_below_floor
+
+    def _judge(self) -> bool:
         bound = self._anchored()
         if bound is not None:
             return bound.upper < self.fit.floor
@@ -122,7 +145,7 @@ class AccuracyWatch:
         counts = self._counts
         if not counts.labels:
             return None
-        lower, upper = counts.bounds(ALPHA)
+        lower, upper = self._labelled_bounds()
         return Bounded(lower, counts.wins / counts.labels, upper)
 
     def status(self) -> AccuracyStatus:
@@ -144,7 +167,7 @@ class AccuracyWatch:
             late_corrections=self._late_corrections,
             label_position=self._position,
             calibration_error=self._calibration_error(),
-            estimate_below_floor=self.is_estimate_below_floor(),
+            estimate_below_floor=self._is_below_floor,
             errors_log_evidence=self.errors.log_evidence,
             errors_threshold=self.errors.threshold,
             errors_alarmed=self.errors.alarmed,
@@ -163,6 +186,7 @@ class AccuracyWatch:
                 self._position,
                 self._corrections,
                 self._late_corrections,
+                self._is_below_floor,
             )
         )
 
@@ -187,4 +211,5 @@ class AccuracyWatch:
         watch._position = stored.position
         watch._corrections = stored.corrections
         watch._late_corrections = stored.late_corrections
+        watch._is_below_floor = stored.is_below_floor
         return watch

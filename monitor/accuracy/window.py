@@ -29,25 +29,25 @@ def unpack(packed: NDArray[np.uint16]) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 class Window:
-    """A ring of the last ROWS rows. Not thread-safe."""
+    """A ring of the last ROWS rows, of `taken` in all. Not thread-safe."""
 
     def __init__(self, rows: int = ROWS) -> None:
         self._ring = np.zeros(rows, dtype="<u2")
-        self._taken = 0
+        self.taken = 0
         self._above = self._sum = self._squares = 0
 
     def __len__(self) -> int:
-        return min(self._taken, len(self._ring))
+        return min(self.taken, len(self._ring))
 
     def add(self, confidence: float, is_above: bool) -> None:
         """Take a row; the oldest leaves where the ring is full."""
-        at = self._taken % len(self._ring)
-        if self._taken >= len(self._ring):
+        at = self.taken % len(self._ring)
+        if self.taken >= len(self._ring):
             self._count(int(self._ring[at]), -1)
         packed = pack(confidence, is_above)
         self._ring[at] = packed
         self._count(packed, 1)
-        self._taken += 1
+        self.taken += 1
 
     def _count(self, packed: int, times: int) -> None:
         level = packed >> 1
@@ -89,14 +89,14 @@ class Window:
 
     def state(self) -> tuple[int, bytes]:
         """What `restore` needs."""
-        return self._taken, self._ring.tobytes()
+        return self.taken, self._ring.tobytes()
 
     def restore(self, taken: int, ring: bytes) -> None:
         """Raises ValueError where the state is of another size."""
         if taken < 0 or len(ring) != self._ring.nbytes:
             raise ValueError(f"a window of {len(ring)} bytes after {taken} rows")
         self._ring = np.frombuffer(ring, dtype="<u2").copy()
-        self._taken = taken
+        self.taken = taken
         self._above = self._sum = self._squares = 0
         for packed in self._ring[: len(self)].tolist():
             self._count(packed, 1)
