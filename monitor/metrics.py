@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from edgeloop.naming import metric_name
 from edgeloop.observer import Observer, ObserverStatus
+from monitor.accuracy.errors import DETECTOR as ERRORS
 from monitor.accuracy.metrics import accuracy_metrics
 from monitor.observer import DETECTOR, DriftObserver
 
@@ -83,4 +84,7 @@ def _evidence(status: ObserverStatus, model: str) -> Metric:
         labels=("model", "detector"),
     )
     gauge.add_metric((model, DETECTOR), ratio)
+    accuracy = status.accuracy
+    if accuracy is not None:
+        gauge.add_metric((model, ERRORS), accuracy.errors_log_evidence / accuracy.errors_threshold)
     return gauge

@@ -1,6 +1,6 @@
 """The last labels: each row counts once, with the label that it was given last.
 
-Nineteen bytes a row, no id and no text: rows are told apart by the CRC-32 of their ids, which takes
+Fifteen bytes a row, no id and no text: rows are told apart by the CRC-32 of their ids, which takes
 a new row for a kept one about once in ten million labels.
 """
 
@@ -27,7 +27,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._ring = np.zeros(ROWS, dtype=KEPT)
-        self._numbers = np.full(ROWS, -1, dtype="<i8")
+        self._numbers = np.full(ROWS, -1, dtype="<i4")
         self.taken = 0
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Labels:
     def restore(self, taken: int, ring: bytes, numbers: bytes) -> None:
         """Raises ValueError where it is no state of this."""
         found = np.frombuffer(ring, dtype=KEPT).copy()
-        known = np.frombuffer(numbers, dtype="<i8").copy()
+        known = np.frombuffer(numbers, dtype="<i4").copy()
         if taken < 0 or len(found) != ROWS or len(known) != ROWS:
             raise ValueError(f"{len(ring)} bytes of labels after {taken}")
         if found["source"].max() > len(SOURCES):

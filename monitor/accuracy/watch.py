@@ -1,5 +1,5 @@
 """How accurate is the bundle that serves? What traffic says of it without labels, what labels say,
-and both together. Some microseconds a row, 12 KB in all.
+and both together. Some microseconds a row, 10 KB in all.
 
 Rows come in order; labels come whenever they come. What the labelled figures take for granted:
 which rows are labelled, and when, does not depend on whether they were answered rightly. Rows that

@@ -71,8 +71,8 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
     strange["source"][0] = 99
     for bad in (
         (-1, ring, numbers),
-        (taken, ring[:-19], numbers),
-        (taken, ring, numbers[:-8]),
+        (taken, ring[:-11], numbers),
+        (taken, ring, numbers[:-4]),
         (taken, strange.tobytes(), numbers),
     ):
         with pytest.raises(ValueError, match="labels|buffer size"):

@@ -219,7 +219,7 @@ def test_stops_anywhere_change_nothing(accuracy_fit: AccuracyFit, stops: list[in
 
 def test_the_state_is_small_and_holds_no_id(accuracy_fit: AccuracyFit) -> None:
     state = watched(accuracy_fit, 1_000, 2_000).state()
-    assert len(state) < 13_000
+    assert len(state) < 10_000
     assert b"row" not in state
 
 
