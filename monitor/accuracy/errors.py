@@ -21,13 +21,16 @@ RUN_LENGTH = 5_000
 # How many times the odds of an error may have risen.
 ODDS_RATIOS = np.array([1.5, 2.0, 3.0, 6.0])
 REFERENCE_CONFIDENCE = 0.95
+# Fewer errors than this are nobody's harm; and against next to none at all the count of labels by
+# itself would be evidence.
+LEAST_ERROR = 0.01
 LARGEST = 1e12
 
 
 def ordinary_error(fit: AccuracyFit) -> float:
-    """The highest error rate that the reference rows allow for."""
+    """The highest error rate that the reference rows allow for, at least LEAST_ERROR."""
     wrong = round((1.0 - fit.accuracy) * fit.rows)
-    return binomial_upper_bound(wrong, fit.rows, REFERENCE_CONFIDENCE)
+    return max(LEAST_ERROR, binomial_upper_bound(wrong, fit.rows, REFERENCE_CONFIDENCE))
 
 
 class ErrorDetector:

@@ -154,7 +154,7 @@ def test_traffic_and_labels_become_figures_of_the_accuracy(bundle: Bundle) -> No
     assert 0.8 < value("labelled_accuracy_ratio", bound="lower") < 1.0
     assert value("accuracy_floor_ratio") == 0.85
     assert observer.accuracy_upper_bound() == 1.0
-    assert value("drift_evidence_ratio", detector="errors") == 0.0
+    assert 0.0 < value("drift_evidence_ratio", detector="errors") < 0.6
     assert not observer.is_estimate_below_floor()
 
 

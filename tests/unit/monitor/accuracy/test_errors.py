@@ -1,13 +1,20 @@
 """The detector of concept drift keeps its run length, and finds what it is for."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.accuracy.errors import ODDS_RATIOS, RUN_LENGTH, ErrorDetector, ordinary_error
+from monitor.accuracy.errors import (
+    LEAST_ERROR,
+    ODDS_RATIOS,
+    RUN_LENGTH,
+    ErrorDetector,
+    ordinary_error,
+)
 from monitor.accuracy.fit import AccuracyFit
 
 
@@ -89,6 +96,17 @@ def test_an_error_rate_of_one_cannot_rise() -> None:
 def test_the_ordinary_error_allows_for_a_lucky_reference(accuracy_fit: AccuracyFit) -> None:
     error = 1.0 - accuracy_fit.accuracy
     assert error + 0.01 < ordinary_error(accuracy_fit) < error + 0.03
+
+
+def test_answers_that_are_all_right_never_alarm(accuracy_fit: AccuracyFit) -> None:
+    perfect = replace(accuracy_fit, accuracy=1.0, rows=1_000_000)
+    assert ordinary_error(perfect) == LEAST_ERROR
+    detector = ErrorDetector(ordinary_error(perfect))
+    assert not any(detector.update(True) for _ in range(3_000))
+    settled = detector.log_evidence
+    detector.update(True)
+    assert detector.log_evidence == pytest.approx(settled)
+    assert settled < 0.6 * detector.threshold
 
 
 @given(st.lists(st.booleans(), max_size=80), st.lists(st.booleans(), max_size=80))
