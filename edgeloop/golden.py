@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeloop.bundle import GoldenRow
 from edgeloop.models import Model
@@ -62,3 +63,22 @@ def agrees(row: GoldenRow, output: RowOutput, task: Task, labels: Sequence[str])
         return False
     lengths = float(np.linalg.norm(expected) * np.linalg.norm(output.embedding))
     return float(expected @ output.embedding) >= LEAST_COSINE * lengths
+
+
+def difference(row: GoldenRow, output: RowOutput, task: Task, labels: Sequence[str]) -> float:
+    """How far the output is from what the row promises, in [0, 1]: the change of the answer's
+    probability, or 1 - cosine of vectors. Of another answer than the promised one, by how much the
+    promised one's probability has fallen at least."""
+    if row.vector is not None:
+        return min(1.0, max(0.0, 1.0 - _cosine(np.array(row.vector), output.embedding)))
+    answer = task.answer(output, labels)
+    if answer.label == row.expected:
+        return abs(answer.score - row.score)
+    return max(0.0, row.score + answer.score - 1.0)
+
+
+def _cosine(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    if one.shape != other.shape:
+        return 0.0
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths else 0.0

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from edgeloop import ledger_labels
 from edgeloop.errors import LedgerError
 from edgeloop.holder import is_gone, this_process
 from edgeloop.ledger_engine import make_engine, reading, sqlite_url
@@ -26,6 +27,7 @@ from edgeloop.ledger_rows import (
     Lease,
     RunEntry,
     RunResult,
+    StoredLabel,
 )
 from edgeloop.ledger_schema import migrate, tables
 from edgeloop.records import Decision, Verdict
@@ -39,6 +41,7 @@ __all__ = [
     "Ledger",
     "RunEntry",
     "RunResult",
+    "StoredLabel",
     "default_home",
     "open_ledger",
     "utc_now",
@@ -84,40 +87,23 @@ class Ledger:
     def add_labels(self, model: str, rows: Iterable[LabelledRow], source: str) -> int:
         """Store labels; a row that is known with the same label is left alone. Returns how many
         were new. All or none are stored."""
-        added = 0
         with self._transaction() as connection:
-            for row in rows:
-                known = sa.select(tables.labels.c.sequence).where(
-                    tables.labels.c.model == model,
-                    tables.labels.c.row_id == row.id,
-                    tables.labels.c.label == row.label,
-                )
-                if connection.execute(known).first() is None:
-                    connection.execute(
-                        tables.labels.insert().values(
-                            model=model,
-                            row_id=row.id,
-                            text=row.text,
-                            label=row.label,
-                            source=source,
-                            at=utc_now(),
-                        )
-                    )
-                    added += 1
-        return added
+            return ledger_labels.store(connection, model, rows, source, utc_now())
+
+    def last_label(self, model: str) -> int:
+        """The number of the label that was stored last; 0 without labels."""
+        with self._transaction(read_only=True) as connection:
+            return ledger_labels.last(connection, model)
+
+    def labels_after(self, model: str, sequence: int, most: int) -> list[StoredLabel]:
+        """Up to `most` labels that were stored after the one of that number, in order."""
+        with self._transaction(read_only=True) as connection:
+            return ledger_labels.after(connection, model, sequence, most)
 
     def labels(self, model: str) -> tuple[list[LabelledRow], list[str]]:
         """Rows with one label, in order of arrival, and the ids of rows whose labels disagree."""
-        query = (
-            sa.select(tables.labels)
-            .where(tables.labels.c.model == model)
-            .order_by(tables.labels.c.sequence)
-        )
         with self._transaction(read_only=True) as connection:
-            found = [
-                LabelledRow(row.row_id, row.text, row.label, row.source)
-                for row in connection.execute(query)
-            ]
+            found = ledger_labels.everything(connection, model)
         by_id: dict[str, list[LabelledRow]] = {}
         for row in found:
             by_id.setdefault(row.id, []).append(row)

@@ -10,12 +10,25 @@ FEEDBACK = "feedback"
 @dataclass(frozen=True)
 class LabelledRow:
     """A row that a person labelled. `source` is where the label came from: FEEDBACK, or the file
-    that a uniform sample was drawn from. Two rows are equal whatever their source."""
+    that a uniform sample was drawn from. Two rows are equal whatever their source.
+
+    `inclusion_probability`, `rule`: of a row that a server captured, how it was drawn."""
 
     id: str
     text: str
     label: str
     source: str = field(default="", compare=False)
+    inclusion_probability: float | None = field(default=None, compare=False)
+    rule: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """A label under the number that the ledger gave it. `corrects`: the row had another before."""
+
+    sequence: int
+    row: LabelledRow
+    corrects: bool
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ tables = SimpleNamespace(
         _text("label"),
         _text("source"),
         _text("at"),
+        sa.Column("inclusion_probability", sa.Float, nullable=True),
+        _text("rule", nullable=True),
         sa.UniqueConstraint("model", "row_id", "label"),
     ),
     verdicts=sa.Table(
@@ -94,7 +96,15 @@ def _first_tables(connection: sa.Connection) -> None:
     metadata.create_all(connection)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first_tables,)
+def _how_rows_were_drawn(connection: sa.Connection) -> None:
+    """Columns that a ledger of version 1 lacks; a new one has them from the start."""
+    known = {column["name"] for column in sa.inspect(connection).get_columns("labels")}
+    for name, kind in (("inclusion_probability", "FLOAT"), ("rule", "TEXT")):
+        if name not in known:
+            connection.execute(sa.text(f"ALTER TABLE labels ADD COLUMN {name} {kind}"))
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first_tables, _how_rows_were_drawn)
 
 
 def migrate(connection: sa.Connection) -> None:

@@ -15,6 +15,9 @@ LABELS = frozenset({"model", "variant", "route", "code", "class", "feature", "de
     "stage",
     "version",
     "digest",
+    "method",
+    "bound",
+    "source",
 }
 
 

@@ -3,7 +3,7 @@ command line puts the two together.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,81 @@ class Observation:
     tokens: int
 
 
+LabelSource = Literal["feedback", "audit", "captured", "captured_unsure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A label that somebody gave a row, and what the bundle answers to it: probabilities (classes,)
+    float64, and whether the answer is `right`.
+
+    `position` grows from label to label; `corrects`: the row had another label before.
+
+    `source` says how the row came to be labelled: "feedback", nobody knows; "audit", drawn
+    uniformly; "captured", by the capture's uniform share, "captured_unsure", by its draw of unsure
+    answers alone, both with their `inclusion_probability`.
+    """
+
+    id: str
+    position: int
+    probabilities: NDArray[np.float64]
+    right: bool
+    source: LabelSource = "feedback"
+    inclusion_probability: float = 1.0
+    corrects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """A figure and its standard error."""
+
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A figure and its confidence bounds."""
+
+    lower: float
+    estimate: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyStatus:
+    """How accurate the bundle is: `reference`, on its reference rows; `atc` and `cbpe`, estimated
+    without labels over the last `window_rows` texts (`gap`: their distance); `anchored`, put right
+    with the `audit_rows` labels of rows drawn at random; `labelled`, of the last `labelled_rows`
+    labels. None is what is not known yet.
+
+    `labels` were counted since the bundle began to answer, up to `label_position`; `corrections`
+    changed one of them, `late_corrections` came too late to. errors_*: the detector of concept
+    drift.
+    """
+
+    floor: float
+    reference: float
+    window_rows: int = 0
+    atc: Estimated | None = None
+    cbpe: Estimated | None = None
+    gap: float | None = None
+    anchored: Bounded | None = None
+    audit_rows: int = 0
+    labelled: Bounded | None = None
+    labelled_rows: int = 0
+    labels: int = 0
+    corrections: int = 0
+    late_corrections: int = 0
+    label_position: int = 0
+    calibration_error: float | None = None
+    estimate_below_floor: bool = False
+    errors_log_evidence: float = 0.0
+    errors_threshold: float = 0.0
+    errors_alarmed: bool = False
+    errors_alarms: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ObserverStatus:
     """Where the drift monitor stands."""
@@ -34,6 +109,7 @@ class ObserverStatus:
     verified_run_length: float
     alarms: int
     alarmed: bool
+    accuracy: AccuracyStatus | None = None
 
 
 class Observer(Protocol):
@@ -41,6 +117,11 @@ class Observer(Protocol):
 
     def observe(self, observation: Observation) -> Verdict | None:
         """Take one observation; a verdict is returned once, at the alarm."""
+        ...
+
+    def label(self, labelled: Labelled) -> Verdict | None:
+        """Take a label, whenever it comes; a verdict is returned once, where labels show that the
+        model is wrong more often than it was. On the thread of observe()."""
         ...
 
     def status(self) -> ObserverStatus:

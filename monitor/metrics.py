@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from edgeloop.naming import metric_name
 from edgeloop.observer import Observer, ObserverStatus
+from monitor.accuracy.errors import DETECTOR as ERRORS
+from monitor.accuracy.metrics import accuracy_metrics
 from monitor.observer import DETECTOR, DriftObserver
 
 GAUGES: dict[str, tuple[str, Callable[[ObserverStatus], float]]] = {
@@ -63,6 +65,7 @@ class DriftCollector(Collector):
         assert isinstance(observer, DriftObserver)  # whoever registers this makes the observers
         status, model = observer.status(), observer.model
         yield _evidence(status, model)
+        yield from accuracy_metrics(status.accuracy, model)
         for name, (description, read) in GAUGES.items():
             gauge = GaugeMetricFamily(name, description, labels=("model",))
             gauge.add_metric((model,), read(status))
@@ -81,4 +84,7 @@ def _evidence(status: ObserverStatus, model: str) -> Metric:
         labels=("model", "detector"),
     )
     gauge.add_metric((model, DETECTOR), ratio)
+    accuracy = status.accuracy
+    if accuracy is not None:
+        gauge.add_metric((model, ERRORS), accuracy.errors_log_evidence / accuracy.errors_threshold)
     return gauge

@@ -11,8 +11,11 @@ import msgspec
 
 from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.errors import MonitorError
-from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.observer import Labelled, Observation, ObserverStatus
 from edgeloop.records import Verdict
+from monitor.accuracy.errors import DETECTOR as ERRORS
+from monitor.accuracy.errors import RUN_LENGTH
+from monitor.accuracy.watch import AccuracyWatch
 from monitor.detector import Alarm, Detector
 from monitor.reference import load_reference
 from monitor.words import Recent, moved_classes, risen_words
@@ -29,7 +32,7 @@ ORDINARY_LOG_EVIDENCE = 4.0
 LEAST_EXPLAINED_ROWS = 20
 
 
-STATE_MAGIC = b"ELO1"
+STATE_MAGIC = b"ELO2"
 STATE_HEAD = struct.Struct("<4sI")
 
 
@@ -40,6 +43,7 @@ class _State(msgspec.Struct, array_like=True):
     detector: bytes
     rows_since_onset: int
     recent: list[tuple[list[str], int]]
+    accuracy: bytes
 
 
 class DriftObserver:
@@ -53,6 +57,8 @@ class DriftObserver:
         self._detector = Detector(self._reference.fitted)
         self._recent = Recent()
         self._rows_since_onset = 0
+        accuracy = self._reference.accuracy
+        self._accuracy = None if accuracy is None else AccuracyWatch(accuracy)
         fitted = self._reference.fitted
         self._ordinary = max(ONSET_RATIO * fitted.threshold, ORDINARY_LOG_EVIDENCE)
         logger.info(
@@ -70,10 +76,40 @@ class DriftObserver:
         alarm = self._detector.update(observation.embedding, observation.probabilities)
         if self._detector.skipped > skipped:
             return None
+        if self._accuracy is not None:
+            self._accuracy.observe(observation.probabilities)
         self._recent.add(observation.text, int(observation.probabilities.argmax()))
         low = self._detector.log_evidence <= self._ordinary
         self._rows_since_onset = 0 if low else self._rows_since_onset + 1
         return None if alarm is None else self._verdict(alarm)
+
+    def label(self, labelled: Labelled) -> Verdict | None:
+        """Take a label; a verdict is returned once, where labels show more errors than the
+        reference has. What is not of a model with answers is left alone."""
+        if self._accuracy is None or not self._accuracy.label(labelled):
+            return None
+        errors = self._accuracy.errors
+        return Verdict(
+            model=self.model,
+            bundle_digest=self._bundle_digest,
+            at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            observation=self._detector.observations,
+            detector=ERRORS,
+            log_evidence=errors.log_evidence,
+            threshold=errors.threshold,
+            parts={ERRORS: errors.log_evidence},
+            target_run_length=RUN_LENGTH,
+            words=(),
+            classes=(),
+        )
+
+    def accuracy_upper_bound(self) -> float | None:
+        """Of the labelled accuracy; None without labels. See AccuracyWatch.upper_bound."""
+        return None if self._accuracy is None else self._accuracy.upper_bound()
+
+    def is_estimate_below_floor(self) -> bool:
+        """See AccuracyWatch.is_estimate_below_floor."""
+        return self._accuracy is not None and self._accuracy.is_estimate_below_floor()
 
     def _verdict(self, alarm: Alarm) -> Verdict:
         known, rows = self._reference, self._reference.fitted.rows
@@ -106,6 +142,7 @@ class DriftObserver:
             verified_run_length=fitted.verified_run_length,
             alarms=detector.alarms,
             alarmed=detector.alarmed,
+            accuracy=None if self._accuracy is None else self._accuracy.status(),
         )
 
     def state(self) -> bytes:
@@ -116,6 +153,7 @@ class DriftObserver:
                 self._detector.state(),
                 self._rows_since_onset,
                 [(sorted(words), predicted) for words, predicted in self._recent.rows()],
+                b"" if self._accuracy is None else self._accuracy.state(),
             )
         )
         return STATE_HEAD.pack(STATE_MAGIC, zlib.crc32(body)) + body
@@ -129,7 +167,11 @@ class DriftObserver:
                 f"an observer state of the bundle {stored.bundle_digest[:12]} does not fit "
                 f"{self._bundle_digest[:12]}; delete it, the observer then starts afresh"
             )
+        accuracy = self._accuracy
+        if accuracy is not None:
+            accuracy = AccuracyWatch.restored(accuracy.fit, stored.accuracy)
         self._detector.restore(stored.detector)
+        self._accuracy = accuracy
         self._rows_since_onset = stored.rows_since_onset
         self._recent = Recent()
         for words, predicted in stored.recent:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import MonitorError
+from monitor.accuracy.fit import AccuracyFit, from_document
 from monitor.eprocess import PARTS, TAIL_SHARES, Tails
 from monitor.fit import Fitted
 
@@ -30,12 +31,14 @@ SETTINGS = tuple(field.name for field in fields(Fitted) if field.name not in ("c
 @dataclass(frozen=True)
 class ReferenceData:
     """The fitted detector, and what the explanation of an alarm compares with: how many reference
-    rows the model put in each class, and in how many each word stands."""
+    rows the model put in each class, and in how many each word stands. `accuracy`: what it is
+    estimated from; None of a model without answers."""
 
     fitted: Fitted
     labels: tuple[str, ...]
     class_counts: tuple[int, ...]
     words: dict[str, int]
+    accuracy: AccuracyFit | None = None
 
 
 def save_reference(data: ReferenceData, path: Path) -> None:
@@ -56,7 +59,13 @@ def encode_reference(data: ReferenceData) -> bytes:
 
 def _arrays(data: ReferenceData) -> dict[str, NDArray[Any]]:
     settings = {name: getattr(data.fitted, name) for name in SETTINGS}
-    document = {"format": FORMAT, "labels": data.labels, "settings": settings}
+    accuracy = None if data.accuracy is None else data.accuracy.to_document()
+    document = {
+        "format": FORMAT,
+        "labels": data.labels,
+        "settings": settings,
+        "accuracy": accuracy,
+    }
     return {
         "centroids": data.fitted.centroids.astype("<f4"),
         # Thresholds stay in float64: scores are compared with them, and many equal one.
@@ -106,6 +115,7 @@ def _decode(arrays: dict[str, NDArray[Any]]) -> ReferenceData:
     tails = Tails(arrays["thresholds"], arrays["rates"])
     fitted = Fitted(centroids=arrays["centroids"], tails=tails, **document["settings"])
     words = arrays["words"].tobytes().decode()
+    accuracy = document.get("accuracy")  # bundles of earlier versions have none
     data = ReferenceData(
         fitted=fitted,
         labels=tuple(document["labels"]),
@@ -113,6 +123,7 @@ def _decode(arrays: dict[str, NDArray[Any]]) -> ReferenceData:
         words=dict(
             zip(words.split("\n") if words else [], arrays["word_counts"].tolist(), strict=True)
         ),
+        accuracy=None if accuracy is None else from_document(accuracy),
     )
     _check(data)
     return data

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import msgspec
 
 from edgeloop.bundle import Bundle
 from edgeloop.errors import MonitorError, RecipeError
@@ -206,7 +207,7 @@ def _read_drift(document: dict[str, Any]) -> _Drift:
     verdict = document["verdict"]
     names = ObserverStatus.__dataclass_fields__
     return _Drift(
-        status=ObserverStatus(**{name: document[name] for name in names}),
+        status=msgspec.convert({name: document[name] for name in names}, ObserverStatus),
         pending=int(document["pending_observations"]),
         bundle_digest=str(document["bundle_digest"]),
         verdict=None if verdict is None else Verdict.model_validate(verdict, strict=False),

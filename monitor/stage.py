@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeloop.bundle import REFERENCE
 from edgeloop.errors import MonitorError
 from edgeloop.models import Model, open_model
-from edgeloop.recipe import Recipe
+from edgeloop.recipe import Monitor, Recipe
 from edgeloop.records import Dataset, Reference
 from edgeloop.records_compress import Certificate
 from edgeloop.rows import Row, TextInput, read_rows, whole_text
 from edgeloop.rundir import RECORD_NAME, RunDir, digest_entries, list_files
+from edgeloop.runtime import RowOutput
 from edgeloop.tasks import TASKS, Task
+from monitor.accuracy.fit import AccuracyFit, fit_accuracy
 from monitor.fit import fit_reference
-from monitor.geometry import Vectors
 from monitor.reference import FORMAT, ReferenceData, reference_figures, save_reference
 from monitor.words import count_words
 
@@ -60,6 +60,7 @@ def run(
         "model": digest_entries(list_files(chosen)),
         "max_tokens": recipe.serve.max_tokens,
         "target_run_length": target,
+        "accuracy_floor": recipe.monitor.accuracy_floor,
         "format": FORMAT,
         "method_version": METHOD_VERSION,
     }
@@ -68,7 +69,7 @@ def run(
         model = open_model(chosen, recipe.serve.max_tokens)
         rows = read_rows(run.folder("dataset"), SPLIT)
         scorer = Scorer(model, TASKS[recipe.task], dataset.labels, progress)
-        data = _fit(scorer, rows, target)
+        data = _fit(scorer, rows, recipe.monitor)
         save_reference(data, folder / REFERENCE)
         return Reference(
             inputs_digest=inputs_digest,
@@ -98,28 +99,42 @@ class Scorer:
     progress: Progress
 
 
-def _fit(scorer: Scorer, rows: Sequence[Row], target: int) -> ReferenceData:
+def _fit(scorer: Scorer, rows: Sequence[Row], monitor: Monitor) -> ReferenceData:
     # A text-embedding row is its anchor here, the kind of text that is asked about when served.
     texts = scorer.task.inputs(rows)[: len(rows)]
-    embeddings, probabilities = _score(scorer, texts)
+    outputs = _score(scorer, texts)
+    embeddings = np.stack([output.embedding for output in outputs])
+    probabilities = np.stack([scorer.task.probabilities(o, scorer.labels) for o in outputs])
+    target = monitor.target_run_length
     scorer.progress(f"reference: simulating a false-alarm interval of {target} rows")
     fitted = fit_reference(embeddings, probabilities, target, SEED)
     names = scorer.task.class_names(scorer.labels)
     classes = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
     words = count_words(whole_text(text) for text in texts)
-    return ReferenceData(fitted, names, tuple(classes.tolist()), words)
+    accuracy = _accuracy(scorer, outputs, rows, monitor.accuracy_floor)
+    return ReferenceData(fitted, names, tuple(classes.tolist()), words, accuracy)
 
 
-def _score(scorer: Scorer, texts: Sequence[TextInput]) -> tuple[Vectors, NDArray[np.float64]]:
-    """embeddings (n, hidden) and probabilities (n, classes), one text at a time as when served."""
-    embeddings, probabilities, said = [], [], time.monotonic()
+def _accuracy(
+    scorer: Scorer, outputs: Sequence[RowOutput], rows: Sequence[Row], floor: float
+) -> AccuracyFit | None:
+    """What accuracy is estimated from; None of a model of vectors, which gives no answers."""
+    task, labels = scorer.task, scorer.labels
+    if task.width(labels) == 0:
+        return None
+    probabilities = np.stack([task.probabilities(output, labels) for output in outputs])
+    return fit_accuracy(probabilities, task.right(outputs, rows, labels), floor)
+
+
+def _score(scorer: Scorer, texts: Sequence[TextInput]) -> list[RowOutput]:
+    """One text at a time, as when served. Raises MonitorError where there are none."""
+    outputs: list[RowOutput] = []
+    said = time.monotonic()
     for done, text in enumerate(texts):
         if time.monotonic() - said >= PROGRESS_SECONDS:
             said = time.monotonic()
             scorer.progress(f"reference: {done} of {len(texts)} rows scored")
-        (output,) = scorer.model.score([text])
-        embeddings.append(output.embedding)
-        probabilities.append(scorer.task.probabilities(output, scorer.labels))
+        outputs += scorer.model.score([text])
     if not texts:
         raise MonitorError("the reference has no rows; name some under data.files.reference")
-    return np.stack(embeddings), np.stack(probabilities)
+    return outputs

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from edgeloop.errors import LedgerError
-from edgeloop.ledger import LabelledRow, Ledger
+from edgeloop.ledger import FEEDBACK, LabelledRow, Ledger
 from serve.capture.writer import Capture
 from serve.console.page import PAGE, STATE, Console
 from serve.dialects.dialect import MAX_BATCH_TEXTS, NO_NAMES, Asked, Served
@@ -190,10 +190,16 @@ class EdgeApp:
         )
         body = await read_body(request.scope, request.receive)
         row = parse_feedback(body, self._slot.current.bundle.manifest)
-        labelled = LabelledRow(row.id, row.text, row.label)
+        labelled = LabelledRow(
+            row.id,
+            row.text,
+            row.label,
+            inclusion_probability=row.inclusion_probability,
+            rule=row.rule,
+        )
         try:
             stored = await asyncio.to_thread(
-                self._ledger.add_labels, self._metrics.model, [labelled], "feedback"
+                self._ledger.add_labels, self._metrics.model, [labelled], FEEDBACK
             )
         except LedgerError as problem:
             logger.error("event=feedback_not_stored problem=%s", problem)
@@ -243,6 +249,7 @@ class EdgeApp:
                 "pending_observations": active.feed.pending(),
                 "bundle_digest": active.bundle.digest,
                 "verdict": None if verdict is None else verdict.model_dump(mode="json"),
+                "runtime": msgspec.to_builtins(active.golden),
             }
         )
 

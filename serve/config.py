@@ -29,7 +29,9 @@ class ServerConfig(Section):
 
     `keep_previous`: keep the bundle that served before loaded for a rollback; `watch`: a folder
     whose newest bundle is served; `state`: where drift state and the served bundle are remembered,
-    every `state_seconds`; `admin`, `canary`, `shadow`: serve.lifecycle_config."""
+    every `state_seconds`; `golden_interval_seconds`: between two replays of the golden rows beside
+    the traffic, 0 for none; `feedback_counts`: labels of /feedback count for the accuracy, which is
+    wrong where people send corrections only; `admin`, `canary`, `shadow`: see lifecycle_config."""
 
     queue_texts: PositiveInt = 512
     cache_texts: int = Field(0, ge=0)
@@ -47,6 +49,8 @@ class ServerConfig(Section):
     watch: OperatorPath | None = None
     state: OperatorPath | None = None
     state_seconds: float = Field(10.0, gt=0.0, le=3600.0)
+    golden_interval_seconds: float = Field(3600.0, ge=0.0, le=1e7)
+    feedback_counts: bool = True
     admin: Admin | None = None
     canary: Canary | None = None
     shadow: Shadow | None = None

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from edgeloop.observer import Observation, Observer
+from edgeloop.observer import Labelled, Observation, Observer
 from edgeloop.records import Verdict
 from serve.metrics import ServeMetrics
 from serve.state import DriftFile
@@ -38,7 +38,7 @@ class Feed:
         self._on_verdict = on_verdict
         self._metrics = metrics
         self._limit = limit
-        self._waiting: deque[Observation] = deque()
+        self._waiting: deque[Observation | Labelled] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._in_hand = 0
@@ -59,6 +59,16 @@ class Feed:
             self._waiting.append(observation)
             if len(self._waiting) == 1:
                 self._changed.notify()
+
+    def put_label(self, labelled: Labelled) -> bool:
+        """Queue a label, behind the observations that were there before it; False where the queue
+        is full."""
+        with self._changed:
+            if len(self._waiting) >= self._limit:
+                return False
+            self._waiting.append(labelled)
+            self._changed.notify()
+        return True
 
     def restore(self) -> None:
         """Go on from the saved state, where there is one. Before the first observation."""
@@ -97,7 +107,7 @@ class Feed:
         with self._changed:
             return self._closing and not self._waiting
 
-    def _take(self) -> deque[Observation]:
+    def _take(self) -> deque[Observation | Labelled]:
         """What waits, and what comes within PAUSE_SECONDS after it; none when closed, or when the
         state is to be saved first."""
         with self._changed:
@@ -125,7 +135,7 @@ class Feed:
             self._save_failures += 1
             _log_some("event=state_not_saved failures=%d", self._save_failures)
 
-    def _try_to_observe(self, observation: Observation) -> None:
+    def _try_to_observe(self, observation: Observation | Labelled) -> None:
         self._unsaved = True
         try:
             self._observe(observation)
@@ -134,14 +144,19 @@ class Feed:
             self._errors += 1
             _log_some("event=observer_failed errors=%d", self._errors)
 
-    def _observe(self, observation: Observation) -> None:
-        verdict = self.observer.observe(observation)
+    def _observe(self, observation: Observation | Labelled) -> None:
+        if isinstance(observation, Labelled):
+            verdict = self.observer.label(observation)
+        else:
+            verdict = self.observer.observe(observation)
         if verdict is None:
             return
         self.verdict = verdict
         logger.warning(
-            "event=drift_alarm model=%s observation=%d log_evidence=%.3f threshold=%.3f",
+            "event=drift_alarm model=%s detector=%s observation=%d log_evidence=%.3f "
+            "threshold=%.3f",
             verdict.model,
+            verdict.detector,
             verdict.observation,
             verdict.log_evidence,
             verdict.threshold,

@@ -1,6 +1,9 @@
 """The wire shape of POST /feedback: the right label of a text, under the caller's own id.
 
 {"id": "7", "text": "s", "label": "a"}        several labels: "a|b", none: ""
+
+A label of a captured row may carry the row's "inclusion_probability" and "rule": it then counts as
+one of a sample that was drawn at random.
 """
 
 import msgspec
@@ -8,6 +11,7 @@ import msgspec
 from edgeloop.records import Manifest
 from edgeloop.tasks import TASKS
 from serve.body import decode
+from serve.capture.sampling import Rule
 from serve.refused import Refused, invalid
 
 
@@ -17,6 +21,8 @@ class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True):
     id: str
     text: str
     label: str
+    inclusion_probability: float | None = None
+    rule: Rule | None = None
 
 
 _feedback = msgspec.json.Decoder(FeedbackBody)
@@ -47,4 +53,9 @@ def parse_feedback(body: bytes, manifest: Manifest) -> FeedbackBody:
         if label not in manifest.labels:
             known = ", ".join(manifest.labels)
             raise invalid(f"label {label!r} is unknown; the labels are {known}")
-    return FeedbackBody(row.id, row.text, "|".join(sorted(set(labels))))
+    share = row.inclusion_probability
+    if share is not None and not 0.0 < share <= 1.0:
+        raise invalid(f"`inclusion_probability` is {share}, it is above 0 and at most 1")
+    if share is None and row.rule is not None:
+        raise invalid("`rule` stands beside `inclusion_probability`, as in the captured row")
+    return FeedbackBody(row.id, row.text, "|".join(sorted(set(labels))), share, row.rule)

@@ -21,6 +21,8 @@ CANARY = "canary"
 SHADOW = "shadow"
 OTHER = "other"
 CLASS_LIMIT = 100
+# Where labels come from.
+FEEDBACK, AUDIT = "feedback", "audit"
 # 0.5 ms to 10 s: a small classifier answers in about a millisecond.
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # What may go wrong with a request for answers; other dialects say 400 for 422.
@@ -135,8 +137,8 @@ class ServeMetrics:
         )
         self._labels = Counter(
             metric_name("labels", total=True),
-            "Labels that were stored by /feedback",
-            ("model",),
+            "Labels that were stored by /feedback, and taken from the ledger's audits",
+            ("model", "source"),
             registry=registry,
         )
 
@@ -240,7 +242,8 @@ class ServeMetrics:
             self._capture_dropped.labels(self.model, reason)
         self.captured = self._captured.labels(self.model)
         self.inflight = self._inflight.labels(self.model)
-        self.labels_stored = self._labels.labels(self.model)
+        self.labels_stored = self._labels.labels(self.model, FEEDBACK)
+        self.labels_audited = self._labels.labels(self.model, AUDIT)
         self.dropped = self._dropped.labels(self.model)
         self.monitor_errors = self._monitor_errors.labels(self.model)
 

@@ -38,6 +38,7 @@ from serve.protection import Protection, protect, read_secrets
 from serve.reload import Reloader
 from serve.slot import Activator, Slot, verify_bundle
 from serve.state import StateFolder
+from serve.watches import watches
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def run_server(settings: ServerSettings) -> int:
         )
         _take_changes(reloader, app, server)
         beside = Beside(
-            lifecycle.loops(),
+            [*lifecycle.loops(), *watches(lifecycle.slot, metrics, reloader, settings.ledger)],
             reloader.reload,
             None if admin is None else (lifecycle.admin_app(config, protection.guard), admin),
         )

@@ -23,6 +23,7 @@ from edgeloop.tasks import TASKS
 from serve.autotune import Threads
 from serve.engine import Engine, open_engine
 from serve.feed import Feed
+from serve.golden_run import GoldenRun
 from serve.jobs import Job, Scored
 from serve.metrics import CANARY, VARIANT, ServeMetrics
 from serve.replay import ActivationError as ActivationError
@@ -48,6 +49,8 @@ class Active:
         self.engine = engine
         self.feed = feed
         self.variant = VARIANT
+        self.golden: GoldenRun | None = None  # the last replay while serving (golden_watch)
+        self.label_position: int | None = None  # up to which labels were taken (labels)
         self.class_names = TASKS[bundle.manifest.task].class_names(bundle.manifest.labels)
         self._requests = 0
         self._retired = False

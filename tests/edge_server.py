@@ -24,7 +24,13 @@ from edgeloop import log
 from edgeloop.bundle import Bundle
 from edgeloop.errors import EdgeloopError
 from edgeloop.ledger import open_ledger, utc_now
-from edgeloop.observer import Observation, Observer, ObserverStatus
+from edgeloop.observer import (
+    AccuracyStatus,
+    Labelled,
+    Observation,
+    Observer,
+    ObserverStatus,
+)
 from edgeloop.records import Verdict
 from edgeloop.tasks import TASKS
 from serve.config import ServerConfig, load_config
@@ -42,6 +48,7 @@ class WordObserver:
         self._bundle = bundle
         self._seen = 0
         self._alarms = 0
+        self._labels: dict[str, bool] = {}
 
     def observe(self, observation: Observation) -> Verdict | None:
         self._seen += 1
@@ -67,9 +74,14 @@ class WordObserver:
             classes=(),
         )
 
+    def label(self, labelled: Labelled) -> Verdict | None:
+        self._labels[labelled.id] = labelled.right
+        return None
+
     def status(self) -> ObserverStatus:
+        accuracy = AccuracyStatus(0.5, 0.9, labels=len(self._labels))
         return ObserverStatus(
-            True, self._seen, 0, 0.0, 2.0, 100, 100.0, self._alarms, self._alarms > 0
+            True, self._seen, 0, 0.0, 2.0, 100, 100.0, self._alarms, self._alarms > 0, accuracy
         )
 
     def state(self) -> bytes:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from edgeloop.bundle import Bundle
-from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.observer import Labelled, Observation, ObserverStatus
 from edgeloop.records import Verdict
 from serve.run import ServerSettings, run_server
 
@@ -16,6 +16,10 @@ class Blind:
         pass
 
     def observe(self, _: Observation) -> Verdict | None:
+        """Nothing."""
+        return None
+
+    def label(self, _: Labelled) -> Verdict | None:
         """Nothing."""
         return None
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import MonitorError
-from edgeloop.observer import Observation, Observer
+from edgeloop.observer import Labelled, Observation, Observer
 from edgeloop.records import Verdict
 from edgeloop.runtime import OnnxModel
 from edgeloop.tasks import TASKS
@@ -120,3 +120,70 @@ def test_metrics_follow_the_observer_of_the_moment(bundle: Bundle) -> None:
     assert value("target_run_length_observations") == monitored.TARGET
     current[0] = DriftObserver(bundle)
     assert (value("observations_total"), value("alarms_total"), value("alarmed")) == (0, 0, 0)
+
+
+# -- accuracy --------------------------------------------------------------------------------------
+
+
+def labels_of(bundle: Bundle, count: int, wrong: bool = False) -> list[Labelled]:
+    seen = observations(bundle, ordinary(count))
+    return [
+        Labelled(f"row {at}", at + 1, observation.probabilities, not wrong, "audit")
+        for at, observation in enumerate(seen)
+    ]
+
+
+def test_traffic_and_labels_become_figures_of_the_accuracy(bundle: Bundle) -> None:
+    registry, observer = CollectorRegistry(), DriftObserver(bundle)
+    registry.register(DriftCollector(lambda: observer))
+    watch(observer, observations(bundle, ordinary(60)))
+    for labelled in labels_of(bundle, 60):
+        assert observer.label(labelled) is None
+    accuracy = observer.status().accuracy
+    assert accuracy is not None
+    assert (accuracy.window_rows, accuracy.labels, accuracy.floor) == (60, 60, 0.85)
+
+    def value(name: str, **labels: str) -> float:
+        found = registry.get_sample_value(f"edgeloop_{name}", {"model": "tiny", **labels})
+        assert found is not None
+        return found
+
+    assert value("estimated_accuracy_ratio", method="cbpe") > 0.9
+    assert value("estimated_accuracy_ratio", method="anchored") > 0.9
+    assert value("labelled_accuracy_ratio", bound="estimate") == 1.0
+    assert 0.8 < value("labelled_accuracy_ratio", bound="lower") < 1.0
+    assert value("accuracy_floor_ratio") == 0.85
+    assert observer.accuracy_upper_bound() == 1.0
+    assert 0.0 < value("drift_evidence_ratio", detector="errors") < 0.6
+    assert not observer.is_estimate_below_floor()
+
+
+def test_labels_that_show_errors_raise_one_verdict_and_pull_the_bound_below_the_floor(
+    bundle: Bundle,
+) -> None:
+    observer = DriftObserver(bundle)
+    assert observer.accuracy_upper_bound() is None
+    found = [observer.label(labelled) for labelled in labels_of(bundle, 60, wrong=True)]
+    (verdict,) = [one for one in found if one is not None]
+    assert verdict.detector == "errors"
+    assert verdict.log_evidence >= verdict.threshold
+    assert verdict.bundle_digest == bundle.digest
+    assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
+    bound = observer.accuracy_upper_bound()
+    assert bound is not None
+    assert bound < 0.2
+    again = DriftObserver(bundle)
+    again.restore(observer.state())
+    assert again.status() == observer.status()
+    assert again.state() == observer.state()
+
+
+def test_a_model_of_vectors_takes_labels_for_nothing(tmp_path: Path) -> None:
+    embedder = monitored.make_bundle(tmp_path, rows=60, task="text-embedding")
+    observer = DriftObserver(embedder)
+    assert observer.label(Labelled("a", 1, np.ones(1), False)) is None
+    assert observer.status().accuracy is None
+    assert observer.accuracy_upper_bound() is None
+    assert not observer.is_estimate_below_floor()
+    again = DriftObserver(embedder)
+    again.restore(observer.state())

@@ -1,6 +1,6 @@
 """The reference stage on a tiny real model."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +141,42 @@ def test_vectors_whose_neighbours_hang_together_do_not_arm(tmp_path: Path) -> No
     record = monitored.fit_run(run, task="text-embedding")
     assert not record.armed
     assert "share a neighbourhood more often than chance" in record.reason
+
+
+# -- accuracy --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "task", ["text-classification", "multi-label-classification", "token-classification"]
+)
+def test_the_reference_says_what_accuracy_is_estimated_from(task: TaskName, tmp_path: Path) -> None:
+    run = monitored.make_run(tmp_path, rows=60, task=task)
+    path = run.folder("dataset") / monitored.ROWS
+    rows = read_rows(run.folder("dataset"), "reference")
+    wrong = replace(rows[0], labels=("delivery", "repair"), spans=())
+    write_rows(path, [*([wrong] * 6), *rows[6:]])
+    monitored.fit_run(run, 60, task)
+    fit = load_reference(run.folder("reference") / REFERENCE).accuracy
+    assert fit is not None
+    assert (fit.rows, fit.floor) == (60, 0.85)
+    assert fit.accuracy == pytest.approx(0.9, abs=0.02)
+
+
+def test_vectors_have_no_accuracy(tmp_path: Path) -> None:
+    run = monitored.make_run(tmp_path, rows=60, task="text-embedding")
+    monitored.fit_run(run, 60, "text-embedding")
+    assert load_reference(run.folder("reference") / REFERENCE).accuracy is None
+
+
+def test_the_recipes_floor_reaches_the_bundle_and_another_one_is_another_stage(
+    tmp_path: Path,
+) -> None:
+    run = monitored.make_run(tmp_path, rows=60)
+    monitored.fit_run(run, 60)
+    recipe = monitored.recipe()
+    monitor = recipe.monitor.model_copy(update={"accuracy_floor": 0.7})
+    lower = recipe.model_copy(update={"monitor": monitor})
+    stage.run(lower, monitored.dataset(60), monitored.certificate(), run, lambda _: None)
+    fit = load_reference(run.folder("reference") / REFERENCE).accuracy
+    assert fit is not None
+    assert fit.floor == 0.7

@@ -31,6 +31,9 @@ class NoStatus:
     def observe(self, _: Observation) -> None:
         return None
 
+    def label(self, _: object) -> None:
+        return None
+
     def status(self) -> ObserverStatus:
         raise RuntimeError("no status")
 

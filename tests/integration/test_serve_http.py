@@ -246,7 +246,7 @@ def test_feedback_is_stored_once(http: httpx.Client, home: Path) -> None:
     labels, conflicts = open_ledger(home).labels("tiny")
     assert labels == [LabelledRow("f1", "my pump is late", "repair")]
     assert conflicts == []
-    assert metric(http, "edgeloop_labels_total") == 1
+    assert metric(http, "edgeloop_labels_total", source="feedback") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import MODEL, TOKENIZER, GoldenRow
-from edgeloop.golden import GOLDEN_ROWS, GOLDEN_VECTORS, agrees, make_golden
+from edgeloop.golden import GOLDEN_ROWS, GOLDEN_VECTORS, agrees, difference, make_golden
 from edgeloop.rows import Row
-from edgeloop.runtime import OnnxModel
+from edgeloop.runtime import OnnxModel, RowOutput
 from edgeloop.tasks import TASKS
 from tests import tiny
 
@@ -90,3 +90,47 @@ def test_a_vector_may_differ_by_rounding_and_not_by_more(tmp_path: Path) -> None
     assert agrees(golden, near, task, ())
     assert not agrees(golden, far, task, ())
     assert not agrees(golden, short, task, ())
+
+
+@pytest.mark.parametrize(("task", "text_pair"), KINDS)
+def test_an_answer_differs_from_itself_by_rounding_alone_and_from_its_opposite_by_more(
+    task: str, text_pair: bool, tmp_path: Path
+) -> None:
+    model, rows = load(tmp_path, task, text_pair), tiny.rows(task, 20, 3, text_pair)
+    golden = make_golden(TASKS[task], model, known(task), rows)
+    outputs = model.score([row.input for row in golden])
+    for row, output in zip(golden, outputs, strict=True):
+        assert difference(row, output, TASKS[task], known(task)) < 1e-5
+    far = [
+        difference(
+            row,
+            replace(output, logits=-output.logits, embedding=-output.embedding),
+            TASKS[task],
+            known(task),
+        )
+        for row, output in zip(golden, outputs, strict=True)
+    ]
+    assert max(far) > 0.05
+
+
+def test_of_another_answer_it_says_what_the_promised_one_lost_at_least() -> None:
+    task, labels = TASKS["text-classification"], ("a", "b")
+    row = GoldenRow(id="1", text="t", label="a", expected="a", score=0.7)
+
+    def output(first: float) -> RowOutput:
+        logits = np.log(np.array([first, 1.0 - first], dtype=np.float32))
+        return RowOutput(logits, np.zeros(2, np.float32))
+
+    assert difference(row, output(0.6), task, labels) == pytest.approx(0.1, abs=1e-6)
+    assert difference(row, output(0.4), task, labels) == pytest.approx(0.3, abs=1e-6)
+    row = row.model_copy(update={"score": 0.3})
+    assert difference(row, output(0.4), task, labels) == 0.0
+
+
+def test_a_vector_of_another_length_is_as_far_off_as_can_be() -> None:
+    row = GoldenRow(id="1", text="t", label="", expected="", score=1.0, vector=(1.0, 0.0))
+    none = np.zeros(0, np.float32)
+    task = TASKS["text-embedding"]
+    assert difference(row, RowOutput(none, np.ones(3, np.float32)), task, ()) == 1.0
+    assert difference(row, RowOutput(none, np.zeros(2, np.float32)), task, ()) == 1.0
+    assert difference(row, RowOutput(none, np.array([2, 0], np.float32)), task, ()) == 0.0

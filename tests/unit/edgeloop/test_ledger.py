@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
@@ -417,7 +418,7 @@ def test_a_url_is_taken_instead_of_the_home(home: Path, tmp_path: Path) -> None:
 
 def test_a_newer_ledger_is_refused(ledger: Ledger, home: Path) -> None:
     sql(home, f"UPDATE version SET version = {len(MIGRATIONS) + 1}")
-    with pytest.raises(LedgerError, match="has version 2, this edgeloop knows 1: upgrade"):
+    with pytest.raises(LedgerError, match="has version 3, this edgeloop knows 2: upgrade"):
         open_ledger(home)
 
 
@@ -593,3 +594,56 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestAnyOrderOfCalls = LedgerMachine.TestCase
 TestAnyOrderOfCalls.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+
+
+# -- labels as a stream --------------------------------------------------------------------------
+
+
+def test_labels_are_read_on_from_where_one_was(ledger: Ledger) -> None:
+    assert ledger.last_label("tiny") == 0
+    assert ledger.labels_after("tiny", 0, 10) == []
+    ledger.add_labels("tiny", [row("1"), row("2")], "a file")
+    ledger.add_labels("other", [row("1")], "a file")
+    ledger.add_labels("tiny", [row("3")], "feedback")
+    found = ledger.labels_after("tiny", 0, 2)
+    assert [label.row.id for label in found] == ["1", "2"]
+    (last,) = ledger.labels_after("tiny", found[-1].sequence, 2)
+    assert (last.row.id, last.row.source, last.corrects) == ("3", "feedback", False)
+    assert ledger.last_label("tiny") == last.sequence
+    assert ledger.labels_after("tiny", last.sequence, 2) == []
+
+
+def test_a_second_label_of_a_row_is_a_correction_and_the_same_one_is_not_there_twice(
+    ledger: Ledger,
+) -> None:
+    first = row("1")
+    ledger.add_labels("other", [first], "a file")
+    ledger.add_labels("tiny", [first], "a file")
+    ledger.add_labels("tiny", [first], "a file")
+    ledger.add_labels("tiny", [replace(first, label="repair")], "a file")
+    found = ledger.labels_after("tiny", 0, 10)
+    assert [label.corrects for label in found] == [False, True]
+
+
+def test_how_a_row_was_drawn_is_kept(ledger: Ledger) -> None:
+    drawn = replace(row("1"), inclusion_probability=0.25, rule="low_confidence")
+    ledger.add_labels("tiny", [drawn, row("2")], "feedback")
+    (one, two), _ = ledger.labels("tiny")
+    assert (one.inclusion_probability, one.rule) == (0.25, "low_confidence")
+    assert (two.inclusion_probability, two.rule) == (None, None)
+    assert ledger.labels_after("tiny", 0, 1)[0].row.rule == "low_confidence"
+
+
+def test_a_ledger_of_version_1_gets_the_new_columns_and_keeps_its_labels(
+    ledger: Ledger, home: Path
+) -> None:
+    ledger.add_labels("tiny", [row("1")], "a file")
+    sql(home, "ALTER TABLE labels DROP COLUMN inclusion_probability")
+    sql(home, "ALTER TABLE labels DROP COLUMN rule")
+    sql(home, "UPDATE version SET version = 1")
+    upgraded = open_ledger(home)
+    assert upgraded.labels("tiny")[0] == [row("1")]
+    drawn = replace(row("2"), inclusion_probability=0.5, rule="uniform")
+    upgraded.add_labels("tiny", [drawn], "feedback")
+    assert upgraded.labels("tiny")[0][1].inclusion_probability == 0.5
+    assert open_ledger(home).last_label("tiny") == 2

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import MonitorError
+from monitor.accuracy.fit import fit_accuracy
 from monitor.detector import Detector
 from monitor.fit import Fitted
 from monitor.reference import ReferenceData, encode_reference, load_reference, save_reference
 from tests import clouds
+from tests.classifiers import draw
 
 LABELS = tuple(f"class {i}" for i in range(clouds.CLASSES))
 words = st.dictionaries(
@@ -120,3 +122,22 @@ def test_parts_that_do_not_fit_together_are_refused(fitted: Fitted, tmp_path: Pa
         save_reference(bad, path)
         with pytest.raises(MonitorError, match="holds something else"):
             load_reference(path)
+
+
+def test_the_accuracy_survives_the_disk_and_an_earlier_file_has_none(
+    fitted: Fitted, tmp_path: Path
+) -> None:
+    accuracy = fit_accuracy(*draw(80, np.random.default_rng(1)), 0.8)
+    path = tmp_path / "reference.npz"
+    save_reference(replace(data_of(fitted), accuracy=accuracy), path)
+    assert load_reference(path).accuracy == accuracy
+    save_reference(data_of(fitted), path)
+    assert load_reference(path).accuracy is None
+
+
+def test_an_accuracy_that_means_nothing_is_refused(fitted: Fitted, tmp_path: Path) -> None:
+    accuracy = fit_accuracy(*draw(80, np.random.default_rng(1)), 0.8)
+    path = tmp_path / "reference.npz"
+    save_reference(replace(data_of(fitted), accuracy=replace(accuracy, floor=7.0)), path)
+    with pytest.raises(MonitorError, match="floor 7"):
+        load_reference(path)

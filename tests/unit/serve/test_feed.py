@@ -1,12 +1,13 @@
 """The queue before the drift monitor."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.observer import Labelled, Observation, ObserverStatus
 from edgeloop.records import Verdict
 from serve.feed import Feed
 from serve.metrics import ServeMetrics
@@ -28,6 +29,10 @@ class Recorder:
             raise RuntimeError("the monitor broke")
         self.texts.append(observation.text)
         return verdict() if observation.text == "alarm" else None
+
+    def label(self, labelled: Labelled) -> Verdict | None:
+        self.texts.append(f"label {labelled.id}")
+        return None if labelled.right else verdict()
 
     def status(self) -> ObserverStatus:
         return ObserverStatus(True, len(self.texts), 0, 0.0, 1.0, 100, 100.0, 0, False)
@@ -125,3 +130,37 @@ def test_a_verdict_that_cannot_be_stored_is_still_shown() -> None:
     assert feed.verdict == verdict()
     assert recorder.texts == ["alarm", "after"]
     assert counted(registry, "monitor_errors") == 1
+
+
+# -- labels --------------------------------------------------------------------------------------
+
+
+def labelled(name: str, right: bool = True) -> Labelled:
+    return Labelled(name, 1, np.ones(2), right)
+
+
+def test_labels_come_behind_what_was_there_before_them() -> None:
+    recorder = Recorder()
+    told: list[Verdict] = []
+    feed = Feed(recorder, told.append, ServeMetrics(CollectorRegistry(), "m"))
+    feed.put(observation("one"))
+    assert feed.put_label(labelled("a"))
+    feed.put(observation("two"))
+    assert feed.put_label(labelled("b", right=False))
+    finish(feed)
+    assert recorder.texts == ["one", "label a", "two", "label b"]
+    assert told == [verdict()]
+    assert feed.verdict == verdict()
+
+
+def test_a_label_that_does_not_fit_is_not_taken() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    feed = Feed(recorder, lambda _: None, ServeMetrics(CollectorRegistry(), "m"), limit=1)
+    feed.put(observation("in hand"))
+    while not feed.put_label(labelled("a")):
+        time.sleep(0.01)
+    assert not feed.put_label(labelled("b"))
+    recorder.gate.set()
+    finish(feed)
+    assert recorder.texts == ["in hand", "label a"]

@@ -98,3 +98,32 @@ def test_a_model_whose_rows_are_no_text_with_a_label_takes_none(
         parse_feedback(body({"id": "7", "text": "hello", "label": "billing"}), manifest)
     assert caught.value.status == 422
     assert "data.files" in caught.value.message
+
+
+def captured(**changes: Any) -> bytes:
+    return body({"id": "7", "text": "hello", "label": "billing", **changes})
+
+
+def test_how_a_captured_row_was_drawn_is_read() -> None:
+    row = parse_feedback(captured(inclusion_probability=0.2, rule="low_confidence"), SINGLE)
+    assert (row.inclusion_probability, row.rule) == (0.2, "low_confidence")
+    assert parse_feedback(captured(inclusion_probability=1), SINGLE).rule is None
+    plain = parse_feedback(captured(), SINGLE)
+    assert (plain.inclusion_probability, plain.rule) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inclusion_probability": 0}, "above 0"),
+        ({"inclusion_probability": 1.01}, "at most 1"),
+        ({"inclusion_probability": "half"}, "inclusion_probability"),
+        ({"rule": "uniform"}, "beside `inclusion_probability`"),
+        ({"rule": "at whim", "inclusion_probability": 0.5}, "rule"),
+    ],
+)
+def test_a_draw_that_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(Refused) as caught:
+        parse_feedback(captured(**changes), SINGLE)
+    assert caught.value.status == 422
+    assert said in caught.value.message

@@ -11,7 +11,7 @@ from edgeloop.naming import NAMESPACE
 from serve.metrics import CLASS_LIMIT, OTHER, REJECTIONS, ROUTE_CODES, SECONDS, ServeMetrics
 
 ALLOWED_LABELS = {"model", "variant", "route", "code", "class", "reason", "version", "digest"}
-ALLOWED_LABELS |= {"stage", "outcome", "question"}
+ALLOWED_LABELS |= {"stage", "outcome", "question", "source"}
 
 
 @pytest.fixture

@@ -29,6 +29,9 @@ class Quiet:
     def observe(self, _: object) -> None:
         return None
 
+    def label(self, _: object) -> None:
+        return None
+
     def status(self) -> ObserverStatus:
         return ObserverStatus(False, 0, 0, 0.0, 0.0, 1, 0.0, 0, False)
 
