@@ -45,19 +45,17 @@ class Taken:
 
 
 class Rehearsal:
-    """One pass over stored rows in order. `threshold`: on the log evidence, None for the
-    reference's own; where `restart`, evidence begins anew after an alarm, else no second follows.
-    A reference that is not armed raises no alarm."""
+    """One pass over stored rows in order. `threshold`: on the log evidence; None raises no alarm.
+    Where `restart`, evidence begins anew after an alarm, else no second one follows."""
 
-    def __init__(self, fitted: Fitted, threshold: float | None = None, restart: bool = False) -> None:
+    def __init__(self, fitted: Fitted, threshold: float | None, restart: bool = False) -> None:
         self.fitted = fitted
-        self.threshold = fitted.threshold if threshold is None else threshold
+        self.threshold = threshold
         self.observations = 0
         self.skipped = 0
         self.alarms = 0
-        self.log_evidence = 0.0
         self._restart = restart
-        self._ordinary = max(ONSET_RATIO * self.threshold, ORDINARY_LOG_EVIDENCE)
+        self._ordinary = max(ONSET_RATIO * (threshold or 0.0), ORDINARY_LOG_EVIDENCE)
         self._last_low = 0
         self._table = payoffs(fitted.tails.rates)
         self._evidence = np.zeros((len(PARTS), MEMBERS))
@@ -90,9 +88,12 @@ class Rehearsal:
             done += used
             if alarm is not None:
                 alarms.append(alarm)
-        if len(logs):
-            self.log_evidence = 0.0 if self.alarms and not self._evidence.any() else float(logs[-1])
         return Taken(logs, places, tuple(alarms))
+
+    @property
+    def log_evidence(self) -> float:
+        """As Detector.log_evidence."""
+        return _log(self._evidence)
 
     def _advance(
         self, levels: NDArray[np.uint8], logs: Floats
@@ -115,7 +116,7 @@ class Rehearsal:
         return used, rehearsed
 
     def _crossing(self, course: Floats, logs: Floats) -> int | None:
-        if not self.fitted.armed or (self.alarms and not self._restart):
+        if self.threshold is None or (self.alarms and not self._restart):
             return None
         for place in np.flatnonzero(logs >= self.threshold - LOG_SLACK):
             if _log(course[place]) >= self.threshold:

@@ -1,0 +1,1 @@
+"""What the drift monitor keeps of its promises, measured."""
