@@ -286,8 +286,8 @@ class ParquetTable:
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(self._path) as file:
-                for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=list(columns)):
+            with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+                for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=list(columns), use_threads=False):
                     yield np.stack([_column(batch.column(name)) for name in columns], axis=1)
         except (pa.ArrowException, OSError) as problem:
             raise DatasetError(f"{self._path}: cannot be read to its end ({problem})") from None
