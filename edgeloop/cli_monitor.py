@@ -76,9 +76,8 @@ def monitor_report(
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("drift.html"),
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML file: has the traffic drifted, since when, and what moved? With
-    a BUNDLE the traffic is texts, captured rows or scores; without one, tables of numbers (csv, npz,
-    parquet)."""
+    """Write one HTML file: has the traffic drifted, since when, and what moved? With a BUNDLE the
+    traffic is texts, captured rows or scores, without one tables of numbers: csv, npz, parquet."""
     if reference is not None and baseline_rows is not None:
         raise typer.BadParameter("name either --reference or --baseline-rows")
     if bundle is None and reference is None and baseline_rows is None:

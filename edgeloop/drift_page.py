@@ -1,4 +1,4 @@
-"""The drift report as one self-contained HTML file, for a light or a dark screen, wide or narrow."""
+"""The drift report as one self-contained HTML file, for light and dark, wide and narrow screens."""
 
 import html
 import math
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeloop import svg
-from edgeloop.findings import Accuracy, DriftReport, findings, p_words
+from edgeloop.findings import Accuracy, DriftReport, at_time, findings, p_words
 from edgeloop.page import folded, paragraph, table
 from edgeloop.records import Movement
 from monitor.compare import LEVEL, Comparison, FeatureDrift
 from monitor.gather import ClassMix
 from monitor.offline import OfflineAlarm, OfflineResult
 
-MOST_ALARMS = 20
+MOST_ALARMS = 10
 MOST_CLASSES = 12
 # As far as a distance is told from a larger one by the eye.
 DARKEST_DISTANCE = 0.5
@@ -31,6 +31,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
        margin: 2rem auto; max-width: 62rem; padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 summary { cursor: pointer; font-weight: 600; } .soft { color: var(--soft); }
+table.narrow { max-width: 24rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .8rem 0; width: 100%; }
 th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line);
          vertical-align: middle; overflow-wrap: normal; }
@@ -38,7 +39,8 @@ td:first-child { overflow-wrap: anywhere; min-width: 7rem; }
 th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .alarm { color: var(--accent); font-weight: 600; }
 ul.findings { padding-left: 1.2rem; } ul.findings li { margin: .3rem 0; }
-.plot { overflow-x: auto; margin: .6rem 0; } .plot svg { width: 100%; height: auto; display: block; }
+.plot { overflow-x: auto; margin: .6rem 0; } .plot svg { width: 100%; height: auto;
+       display: block; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg text.small { font-size: 11px; }
 svg .grid { stroke: var(--line); fill: none; } svg .axis { stroke: var(--soft); fill: none; }
 svg .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
@@ -47,23 +49,24 @@ svg .second.line { stroke: var(--second); fill: none; }
 svg .accent.line { stroke: var(--accent); fill: none; }
 svg .dot { stroke: none; fill: var(--accent); }
 svg .limit { stroke: var(--ink); stroke-dasharray: 6 4; fill: none; }
-svg .alarmed { stroke: var(--accent); stroke-width: 1.4; }
+svg .alarmed { stroke: var(--accent); stroke-width: 1.2; opacity: .7; }
 svg .onset { stroke: var(--soft); stroke-dasharray: 2 3; stroke-width: 1.4; }
 svg .band { fill: var(--accent); opacity: .18; }
 .key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em; }
-.key.second { background: var(--second); margin-left: 0; } .key.accent { background: var(--accent); }
+.key.second { background: var(--second); margin-left: 0; }
+.key.accent { background: var(--accent); }
 .key.onset { background: none; border-left: 2px dotted var(--soft); width: 0; }
 .key.alarmed { background: var(--accent); width: 2px; }
 """
 METHOD = (
-    "Evidence is the detector's own, of the bundle, over the rows in their order; after an alarm it "
-    "begins anew. PSI compares the counts in the reference's deciles; its limit is that of a "
+    "Evidence is the bundle's detector's own over the rows in order; after an alarm it begins "
+    "anew. PSI compares the counts in the reference's deciles; its limit is that of a "
     f"chi-squared test for these numbers of rows at {LEVEL:g}, divided by the number of features.",
     "Each window of rows is compared with the reference, feature by feature, by a two-sample "
-    "Kolmogorov-Smirnov test; the p-values are corrected over all features and windows (Holm): where "
-    f"nothing has moved, one report in {round(1 / LEVEL)} marks a window at all.",
-    "The classifier is a logistic regression that ranks rows which it was not fitted on; AUC 0.5 is "
-    "chance. All of these tests take rows for independent: bursts and retries look like drift. With "
+    "Kolmogorov-Smirnov test; the p-values are corrected over all features and windows (Holm): "
+    f"where nothing has moved, one report in {round(1 / LEVEL)} marks a window at all.",
+    "The classifier is a logistic regression that ranks rows which it was not fitted on; an AUC of "
+    "0.5 is chance. All tests take rows for independent: bursts and retries look like drift. With "
     "many rows differences too small to matter are found: look at the size, not at the mark alone.",
 )
 
@@ -73,7 +76,7 @@ def drift_page(report: DriftReport) -> str:
     title = html.escape(f"Drift: {report.title}")
     sections = [
         _in_short(report),
-        _evidence(report.evidence, report.recent_from) if report.evidence is not None else "",
+        _evidence(report.evidence) if report.evidence is not None else "",
         _moved(report),
         _features(report.comparison) if report.comparison is not None else "",
         _windows(report.comparison, report.first_row) if report.comparison is not None else "",
@@ -103,8 +106,8 @@ def _notes(report: DriftReport) -> list[str]:
         notes.append(f"Bundle {report.bundle[:12]}.")
     if report.left_out:
         notes.append(
-            f"{report.left_out:,} captured rows were left out: they were kept for being unsure, not "
-            "by the uniform draw."
+            f"{report.left_out:,} captured rows were left out: they were kept for being unsure, "
+            "not by the uniform draw."
         )
     if report.evidence is not None and report.evidence.skipped:
         notes.append(f"{report.evidence.skipped:,} rows were skipped: they are not finite.")
@@ -116,15 +119,14 @@ def _notes(report: DriftReport) -> list[str]:
     return notes
 
 
-def _evidence(result: OfflineResult, recent_from: int) -> str:
+def _evidence(result: OfflineResult) -> str:
     limit = f"alarm at {result.threshold:.2f}" if result.may_alarm else "not armed"
     plot = svg.evidence(
         result.evidence,
         result.threshold,
         limit,
         [(alarm.observation, f"alarm at row {alarm.row:,}") for alarm in result.alarms],
-        [(alarm.observation - (alarm.row - alarm.onset_row), f"onset at row {alarm.onset_row:,}")
-         for alarm in result.alarms],
+        [(_onset(alarm), f"onset at row {alarm.onset_row:,}") for alarm in result.alarms[:1]],
     )
     words = (
         f"ln evidence over {result.rows:,} rows; threshold for one false alarm in "
@@ -139,13 +141,18 @@ def _evidence(result: OfflineResult, recent_from: int) -> str:
     return f"<h2>Evidence</h2>{paragraph(words)}{plot}{key}{_alarms(result.alarms)}"
 
 
+def _onset(alarm: OfflineAlarm) -> float:
+    """In observations, as far as no row was skipped since."""
+    return alarm.observation - (alarm.row - alarm.onset_row)
+
+
 def _alarms(alarms: Sequence[OfflineAlarm]) -> str:
     if not alarms:
         return ""
     rows = [
         (
             alarm.row,
-            alarm.time or "",
+            at_time(alarm.time) or "–",
             alarm.onset_row,
             alarm.log_evidence,
             ", ".join(f"{name} {value:.1f}" for name, value in alarm.parts.items()),
@@ -205,27 +212,25 @@ def _words(title: str, movements: Sequence[Movement]) -> str:
 
 def _features(comparison: Comparison) -> str:
     ordered = sorted(comparison.features, key=lambda f: -f.psi)
-    body = "".join(map(_feature_row, ordered))
-    head = "".join(
-        f"<th{' class=number' if is_number else ''}>{words}</th>"
-        for words, is_number in (
-            ("feature", False), ("reference deciles", False), ("PSI", True), ("limit", True),
-            ("median, reference", True), ("recent", True), ("missing, reference", True),
-            ("recent", True),
-        )
-    )  # fmt: skip
+    head = (
+        "<th>feature</th><th>share in each of the reference's deciles</th>"
+        '<th class="number">PSI</th><th class="number">limit</th><th class="number">median</th>'
+    )
+    missing = any(f.reference_missing_ratio or f.recent_missing_ratio for f in ordered)
+    head += '<th class="number">missing</th>' if missing else ""
+    body = "".join(_feature_row(feature, missing) for feature in ordered)
     words = (
         f"{comparison.recent_rows:,} recent rows ({comparison.recent}) against "
         f"{comparison.reference_rows:,} of the reference ({comparison.reference}), the most moved "
         "first."
     )
     return (
-        f"<h2>Features</h2>{paragraph(words)}{KEY}<div class=\"scroll\"><table><thead><tr>{head}"
+        f'<h2>Features</h2>{paragraph(words)}{KEY}<div class="scroll"><table><thead><tr>{head}'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _feature_row(feature: FeatureDrift) -> str:
+def _feature_row(feature: FeatureDrift, shows_missing: bool) -> str:
     known, recent = feature.reference_counts, feature.recent_counts
     picture = svg.histogram(
         (known / max(known.sum(), 1)).tolist(),
@@ -233,17 +238,17 @@ def _feature_row(feature: FeatureDrift) -> str:
         feature.name,
     )
     moved = feature.psi > feature.psi_threshold
-    style = ' class="number alarm"' if moved else ' class="number"'
-    limit = svg.number(feature.psi_threshold) if math.isfinite(feature.psi_threshold) else "–"
-    missing = "".join(
-        f'<td class="number">{ratio:.1%}</td>'
-        for ratio in (feature.reference_missing_ratio, feature.recent_missing_ratio)
-    )
+    cells = [
+        svg.number(feature.psi_threshold),
+        f"{svg.number(feature.reference_median)} → {svg.number(feature.recent_median)}",
+    ]
+    if shows_missing:
+        cells.append(f"{feature.reference_missing_ratio:.1%} → {feature.recent_missing_ratio:.1%}")
     return (
         f"<tr><td>{html.escape(svg.short(feature.name, svg.MOST_NAME))}</td><td>{picture}</td>"
-        f'<td{style}>{svg.number(feature.psi)}</td><td class="number">{limit}</td>'
-        f'<td class="number">{svg.number(feature.reference_median)}</td>'
-        f'<td class="number">{svg.number(feature.recent_median)}</td>{missing}</tr>'
+        f'<td class="number{" alarm" * moved}">{svg.number(feature.psi)}</td>'
+        + "".join(f'<td class="number">{cell}</td>' for cell in cells)
+        + "</tr>"
     )
 
 
@@ -283,24 +288,21 @@ def _classifier(report: DriftReport) -> str:
     if found is None:
         return ""
     rows = [
-        ("AUC", found.auc),
+        ("AUC", f"{found.auc:.3f}"),
         ("p-value", p_words(found.p_value)),
-        ("reference rows", found.reference_rows),
-        ("recent rows", found.recent_rows),
+        ("reference rows", f"{found.reference_rows:,}"),
+        ("recent rows", f"{found.recent_rows:,}"),
     ]
     words = (
-        f"Can a classifier tell recent rows from reference rows by {report.separated_by}? An AUC of "
-        "0.5 is chance, 1 is always."
+        f"Can a classifier tell recent rows from reference rows by {report.separated_by}? An "
+        "AUC of 0.5 is chance, 1 is always."
     )
     listed = "".join(
-        f"<tr><td>{html.escape(name)}</td><td class=\"number\">"
-        f"{value if isinstance(value, str) else f'{value:,.3f}' if isinstance(value, float) else f'{value:,}'}"
-        "</td></tr>"
-        for name, value in rows
+        f'<tr><td>{name}</td><td class="number">{value}</td></tr>' for name, value in rows
     )
     return (
         f"<h2>Domain classifier</h2>{paragraph(words)}"
-        f'<table style="max-width:24rem"><tbody>{listed}</tbody></table>'
+        f'<table class="narrow"><tbody>{listed}</tbody></table>'
     )
 
 
@@ -308,7 +310,7 @@ def _accuracy(windows: Sequence[Accuracy]) -> str:
     if not windows:
         return ""
     points = [(float(own.row), own.right / own.labelled, *wilson(own)) for own in windows]
-    words = "Rows with a label, in windows of as many of them; the band is each share's 95% interval."
+    words = "Rows with a label, in windows of as many; the band is each share's 95% interval."
     plot = svg.share_over_time(points, "share right")
     return f"<h2>Accuracy</h2>{paragraph(words)}{plot}"
 

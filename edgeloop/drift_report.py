@@ -1,5 +1,5 @@
-"""What a drift report says: traffic through a bundle's detector and against a reference, or tables of
-numbers against one another. Command: `edgeloop monitor report`. The page: drift_page.py.
+"""What a drift report says: traffic through a bundle's detector and against a reference, or tables
+of numbers against one another. Command: `edgeloop monitor report`. The page: drift_page.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ from monitor.gather import ClassMix, Gathered, class_mix, separating_words
 from monitor.offline import Offline, Settings
 from monitor.reference import ReferenceData
 from monitor.sampling import Reservoir
-from monitor.scored import ScoreFile, Scored
-from monitor.tables import ArrayTable, Joined, Stretch, Table, open_table
+from monitor.scored import Scored, ScoreFile
+from monitor.tables import Joined, Stretch, Table, open_table
 
 Progress = Callable[[str], None]
 
@@ -149,8 +149,7 @@ def _within(at: int, length: int, start: int, stop: int | None) -> slice:
 
 
 def _is_finite(chunk: Scored) -> NDArray[np.bool_]:
-    finite: NDArray[np.bool_] = np.isfinite(chunk.embeddings).all(axis=1)
-    return finite
+    return np.asarray(np.isfinite(chunk.embeddings).all(axis=1))
 
 
 def _bundle(asked: Asked, progress: Progress) -> DriftReport:
@@ -208,7 +207,9 @@ def _baseline(
     if asked.reference is not None:
         known = _Source(bundle, (asked.reference,), progress)
         rows = known.gather(None)
-        return _Baseline(rows.table(asked.reference.name), rows.classes(count), known.sample(0, None))
+        return _Baseline(
+            rows.table(asked.reference.name), rows.classes(count), known.sample(0, None)
+        )
     if asked.baseline_rows is None:
         return None
     first, _ = _divided(gathered.table(source.files[0].name), asked.baseline_rows)
@@ -299,7 +300,9 @@ def _feature_documents(comparison: Comparison) -> list[dict[str, Any]]:
             "name": feature.name,
             "psi": feature.psi,
             "psi_threshold": min(feature.psi_threshold, 1e9),
-            "smallest_window_p_value": float(feature.p_values.min()) if feature.p_values.size else 1.0,
+            "smallest_window_p_value": float(feature.p_values.min())
+            if feature.p_values.size
+            else 1.0,
             "has_moved": feature.has_moved,
         }
         for feature in comparison.features

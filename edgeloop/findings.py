@@ -11,6 +11,7 @@ from monitor.offline import OfflineResult
 
 MOST_NAMED = 5
 SMALLEST_P = 1e-6
+LITTLE_PSI = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class DriftReport:
         return (alarmed or apart) and bool(self.risen or self.fallen)
 
 
+def at_time(time: str | None) -> str:
+    """An ISO time in UTC as it is read; empty where there is none."""
+    return "" if time is None else time[:19].replace("T", " ")
+
+
 def p_words(p: float) -> str:
     """A p-value as it is read."""
     return f"p < {SMALLEST_P:g}" if p < SMALLEST_P else f"p = {p:.2g}"
@@ -69,10 +75,8 @@ def findings(report: DriftReport) -> Iterator[str]:
         moved = "has moved" if report.classes.p_value <= LEVEL else "has not moved"
         yield f"The mix of predicted classes {moved} ({p_words(report.classes.p_value)})."
     if report.accuracy:
-        right, rows = (
-            sum(own.right for own in report.accuracy),
-            sum(own.labelled for own in report.accuracy),
-        )
+        right = sum(own.right for own in report.accuracy)
+        rows = sum(own.labelled for own in report.accuracy)
         yield f"Of {rows:,} rows with a label {right / rows:.1%} were answered rightly."
 
 
@@ -85,8 +89,8 @@ def _alarms(result: OfflineResult) -> str:
             f"{result.target_run_length:,} at most."
         )
     first = result.alarms[0]
-    at = "" if first.time is None else f" ({first.time})"
-    since = "" if first.onset_time is None else f" ({first.onset_time})"
+    at = "" if first.time is None else f" ({at_time(first.time)} UTC)"
+    since = "" if first.onset_time is None else f" ({at_time(first.onset_time)} UTC)"
     more = len(result.alarms) - 1
     again = f", and {more} more after beginning anew" if more else ""
     return (
@@ -101,7 +105,11 @@ def _compared(comparison: Comparison, first_row: int) -> Iterator[str]:
     if moved:
         named = ", ".join(f"{f.name} (PSI {f.psi:.3g})" for f in moved[:MOST_NAMED])
         more = f" and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else ""
-        yield f"{len(moved)} of {len(features)} features have moved by their deciles: {named}{more}."
+        said = (
+            f"{len(moved)} of {len(features)} features have moved by their deciles: {named}{more}"
+        )
+        little = "; by little: of so many rows the smallest difference is found"
+        yield f"{said}{little if moved[0].psi < LITTLE_PSI else ''}."
     else:
         yield f"None of {len(features)} features has moved by its deciles."
     place = first_marked(features)

@@ -29,9 +29,7 @@ class Traffic:
     left_out: int = 0
 
 
-def replay_served(
-    file: Path, url: str, stop_at_alarm: bool, progress: Progress
-) -> dict[str, Any]:
+def replay_served(file: Path, url: str, stop_at_alarm: bool, progress: Progress) -> dict[str, Any]:
     """A file's texts, sent once each. Raises EdgeloopError for a file that does not read or holds
     no texts, a server that does not answer, and a model that answers something else than labels of
     single texts."""

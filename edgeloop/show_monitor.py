@@ -19,8 +19,8 @@ def replayed(document: dict[str, Any]) -> str:
     if not document["may_alarm"]:
         lines += [
             f"not armed  {document['reason'].removeprefix('not armed: ')}",
-            f"evidence   ln {document['log_evidence']:.2f} at the end; --target-run-length tries an "
-            "alarm that promises nothing",
+            f"evidence   ln {document['log_evidence']:.2f} at the end; --target-run-length tries "
+            "an alarm that promises nothing",
         ]
     elif not document["alarms"]:
         highest = max((value for _, value in document["evidence"]), default=0.0)
@@ -29,11 +29,14 @@ def replayed(document: dict[str, Any]) -> str:
             "its highest"
         )
     alarms = document["alarms"]
-    lines += [line for alarm in alarms[:MOST_ALARMS] for line in _alarm(alarm)]
+    lines += [line for alarm in alarms[:1] for line in _alarm(alarm)]
+    lines += [_short_alarm(alarm) for alarm in alarms[1:MOST_ALARMS]]
     if len(alarms) > MOST_ALARMS:
         lines.append(f"           and {len(alarms) - MOST_ALARMS} more alarms (--json has all)")
     if "scores" in document:
-        lines.append(f"scores     {document['scores']['rows']} rows in {document['scores']['file']}")
+        lines.append(
+            f"scores     {document['scores']['rows']} rows in {document['scores']['file']}"
+        )
     return "\n".join(lines)
 
 
@@ -64,6 +67,11 @@ def _alarm(alarm: dict[str, Any]) -> list[str]:
             for m in alarm[kind]
         ]
     return lines
+
+
+def _short_alarm(alarm: dict[str, Any]) -> str:
+    at = "" if alarm["time"] is None else f" ({alarm['time']})"
+    return f"ALARM      at row {alarm['row']}{at}, onset row {alarm['onset_row']}"
 
 
 def reported(document: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ def _of_file(path: Path, number: int, row: TrafficRow) -> StoredText:
 
 
 def _seconds(value: Any) -> float | None:
-    """Unix seconds of a cell, NaN where it is empty, None where it is no time. Without a zone: UTC."""
+    """Unix seconds of a cell, NaN where it is empty, None for no time; UTC without a zone."""
     if value is None:
         return math.nan
     if isinstance(value, datetime):

@@ -1,5 +1,6 @@
-"""Plots as inline SVG, drawn without a library: reports are written on the boxes that serve. Colours
-come from the page's style sheet, so that they fit a light and a dark screen. All texts are escaped.
+"""Plots as inline SVG, drawn without a library: reports are written on the boxes that serve.
+Colours come from the page's style sheet, so that they fit a light and a dark screen. All texts are
+escaped.
 """
 
 import html
@@ -19,7 +20,7 @@ def figure(title: str, width: float, height: float, body: str) -> str:
     """An <svg> element that scrolls on its own where the screen is narrow."""
     return (
         f'<div class="plot"><svg role="img" viewBox="0 0 {width:g} {height:g}" '
-        f'style="min-width:{min(width, 560.0):g}px;max-width:{width:g}px" '
+        f'style="min-width:{min(width, 520.0):g}px" '
         f'aria-label="{html.escape(title)}">{body}</svg></div>'
     )
 
@@ -175,7 +176,7 @@ def grid(
     titles: Sequence[Sequence[str]],
     columns_words: str,
 ) -> str:
-    """A row of cells per name: the darker the larger (0 to 1), in the accent colour where marked."""
+    """A row of cells per name, the darker the larger (0 to 1), those marked in another colour."""
     left, cell = 190.0, 18.0
     count = max(map(len, shades), default=0)
     across = (WIDTH - left - RIGHT) / max(count, 1)

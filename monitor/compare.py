@@ -1,9 +1,9 @@
 """Has a table of features moved against a reference, which features, and when? In chunks: what is
 held is a sample of the reference, counts, and a window.
 
-Three questions, each asked once for all features, each with LEVEL as its chance of a false yes where
-rows are independent: the deciles' counts (PSI), windows of the traffic (Kolmogorov-Smirnov, Holm
-over all features and windows), and whether a classifier tells the rows apart.
+Three questions, each asked once for all features, each with LEVEL as its chance of a false yes
+where rows are independent: the deciles' counts (PSI), windows of the traffic (Kolmogorov-Smirnov,
+Holm over all features and windows), and whether a classifier tells the rows apart.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import DatasetError
-from monitor.deciles import count_bins, decile_edges, psi, psi_threshold
+from monitor.deciles import count_bins, decile_edges
 from monitor.domain import Separation, in_bins, separate
+from monitor.psi import psi, psi_threshold
 from monitor.sampling import Reservoir
 from monitor.tables import Table
 from monitor.two_samples import holm, ks_test
@@ -224,7 +225,7 @@ def _features(
             recent_missing_ratio=float(recent.missing[place] / recent.rows),
             reference_median=_median(passed._sorted[place]),
             recent_median=_median(passed.sample.rows()[:, place]),
-            psi=psi(recent.counts[place], known.counts[place]),
+            psi=float(psi(recent.counts[place], known.counts[place])),
             psi_threshold=psi_threshold(
                 int(recent.counts[place].sum()),
                 int(known.counts[place].sum()),

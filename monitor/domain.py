@@ -1,5 +1,5 @@
-"""Can a classifier tell recent rows from reference rows? If not, nothing that it reads has moved; if
-it can, its AUC says how far they are apart, whatever the number of rows.
+"""Can a classifier tell recent rows from reference rows? If not, nothing that it reads has moved;
+if it can, its AUC says how far they are apart, whatever the number of rows.
 
 A logistic regression is fitted on four fifths of the rows and ranks the fifth that it has not seen,
 five times over. Source: Lopez-Paz and Oquab, "Revisiting classifier two-sample tests" (2017).
@@ -94,7 +94,8 @@ def _fit(rows: Features, is_recent: NDArray[np.bool_]) -> Features:
         following = ahead + step * (slope.astype(np.float32) @ centred - ridge * ahead)
         ahead = following + np.float32(number / (number + 3.0)) * (following - point)
         point = following
-    return point / spread
+    weights: Features = point / spread
+    return weights
 
 
 def _largest_curvature(rows: Features, weight: Floats) -> float:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from edgeloop.records import Movement
 from edgeloop.rows import whole_text
-from monitor.deciles import chi_squared_tail
 from monitor.domain import word_counts
 from monitor.scored import Scored
 from monitor.tables import ArrayTable
+from monitor.two_samples import chi_squared_tail
 from monitor.words import LEAST_RECENT_ROWS, risen_words
 
 Floats = NDArray[np.float64]
@@ -50,8 +50,8 @@ class Gathered:
     def table(self, name: str) -> ArrayTable:
         """The features that are known of any row."""
         values = np.concatenate(self._features)
-        known = ~np.isnan(values).all(axis=0)
-        columns = tuple(n for n, is_known in zip(FEATURES, known, strict=True) if is_known)
+        known = np.flatnonzero((~np.isnan(values)).any(axis=0))
+        columns = tuple(FEATURES[place] for place in known)
         return ArrayTable(name, columns, values[:, known])
 
     def classes(self, count: int, start: int = 0, stop: int | None = None) -> Counts:

@@ -4,7 +4,7 @@ file larger than the memory is no trouble, and nothing is ever unpickled.
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,9 @@ class NpzRows:
         with archive.open(name) as stream:
             shape, fortran, dtype = _read_head(stream)
         if fortran and len(shape) > 1:
-            raise ValueError(f"array {name} lies column by column; store np.ascontiguousarray of it")
+            raise ValueError(
+                f"array {name} lies column by column; store np.ascontiguousarray of it"
+            )
         if dtype.hasobject:
             raise ValueError(f"array {name} holds Python objects; store numbers or text")
         return Stored(shape, dtype)
@@ -116,9 +118,3 @@ def _read_head(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     if version == (2, 0):
         return np.lib.format.read_array_header_2_0(stream)
     raise ValueError(f"an array of the format {version} is too new")
-
-
-def save_npz(path: Path, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
-    """Write an .npz file in place, not compressed. The caller makes that safe."""
-    with path.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **dict(arrays))

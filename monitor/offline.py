@@ -152,7 +152,9 @@ class Offline:
         """Leave out what comes after the alarm that ends the replay."""
         used = int(self._row_of[rehearsed.alarm.observation - 1]) - self._rows
         self._course.cut(rehearsed.alarm.observation)
-        self._skipped_behind = int(len(chunk) - used) - (len(self._row_of) - rehearsed.alarm.observation)
+        self._skipped_behind = int(len(chunk) - used) - (
+            len(self._row_of) - rehearsed.alarm.observation
+        )
         return self._count(chunk.at(slice(0, used)), used)
 
     def _count(self, chunk: Scored, used: int) -> int:
@@ -277,7 +279,7 @@ def thinned(course: Floats) -> tuple[tuple[int, float], ...]:
 
 
 def as_time(seconds: float) -> str | None:
-    """Unix seconds in UTC; None for what is no time."""
+    """Unix seconds in ISO 8601, UTC; None for what is no time."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeloop.errors import MonitorError
+from edgeloop.errors import DatasetError
 from monitor.detector import Alarm
 from monitor.eprocess import MEMBERS, PARTS, Floats, advance, payoffs, tail_levels
 from monitor.fit import Fitted
@@ -61,12 +61,12 @@ class Rehearsal:
         self._evidence = np.zeros((len(PARTS), MEMBERS))
 
     def take(self, embeddings: Vectors, probabilities: Floats) -> Taken:
-        """Embeddings (n, hidden) and probabilities (n, classes); a row that is not finite is counted
-        and skipped. Raises MonitorError where the embeddings have another length than the
+        """Embeddings (n, hidden) and probabilities (n, classes); rows that are not finite are
+        counted and skipped. Raises DatasetError where the embeddings have another length than the
         reference's."""
         hidden = self.fitted.centroids.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != hidden:
-            raise MonitorError(
+            raise DatasetError(
                 f"embeddings of shape {embeddings.shape} do not fit a reference of {hidden} "
                 "numbers per row; they must be this bundle's model's own"
             )
@@ -95,9 +95,7 @@ class Rehearsal:
         """As Detector.log_evidence."""
         return _log(self._evidence)
 
-    def _advance(
-        self, levels: NDArray[np.uint8], logs: Floats
-    ) -> tuple[int, Rehearsed | None]:
+    def _advance(self, levels: NDArray[np.uint8], logs: Floats) -> tuple[int, Rehearsed | None]:
         """Rows until an alarm that begins anew, or all; their log evidence goes to `logs`."""
         earned = self._table[np.arange(len(PARTS)), levels]  # (rows, parts, members)
         course = np.empty_like(earned)

@@ -1,5 +1,5 @@
-"""Sends stored texts through a running server and tells what its drift monitor made of them. Without
-a server: offline.py. Command: `edgeloop monitor replay FILE --url URL`.
+"""Sends stored texts through a running server and tells what its drift monitor made of them.
+Without a server: offline.py. Command: `edgeloop monitor replay FILE --url URL`.
 """
 
 import logging

@@ -4,10 +4,12 @@ time, either made from texts by a bundle's model or read from an .npz file that 
     embeddings     (n, hidden) float32     what the model's pooled last hidden state was
     probabilities  (n, classes) float      in the order of the bundle's labels
     texts, ids, labels (n,) text   tokens (n,) integers   timestamps (n,) Unix seconds or datetime64
+    right          (n,) float              1 where the answer was right, 0 where not, NaN unknown
                                            all of these may be absent
     bundle         () text                 the digest of the bundle that answered, may be absent
 """
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from edgeloop.models import Model
 from edgeloop.rows import TextInput
 from edgeloop.tasks import TASKS
 from monitor.geometry import Vectors
-from monitor.npz import NpzRows, save_npz
+from monitor.npz import NpzRows
 
 Floats = NDArray[np.float64]
 Names = NDArray[Any]
@@ -30,7 +32,7 @@ Names = NDArray[Any]
 TEXT_CHUNK_ROWS = 16
 NPZ_CHUNK_ROWS = 2_048
 TEXTS, IDS, LABELS, TOKENS, TIMES = "texts", "ids", "labels", "tokens", "timestamps"
-BUNDLE = "bundle"
+RIGHT, BUNDLE = "right", "bundle"
 # float16 probabilities sum to 1 only roughly.
 SUM_SLACK = 5e-3
 
@@ -54,8 +56,9 @@ class Scored:
 
     def at(self, places: NDArray[np.integer] | slice) -> "Scored":
         """Some of the rows."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Scored(**{n: None if v is None else v[places] for n, v in values.items()})
+        known = [f.name for f in fields(self) if getattr(self, f.name) is not None]
+        chosen: dict[str, Any] = {name: getattr(self, name)[places] for name in known}
+        return Scored(**chosen)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ class ScoreFile:
             )
 
     def _optional(self) -> list[str]:
-        kinds = {TEXTS: "U", IDS: "U", LABELS: "U", TOKENS: "fiu", TIMES: "Mfiu"}
+        kinds = {TEXTS: "U", IDS: "U", LABELS: "U", TOKENS: "fiu", TIMES: "Mfiu", RIGHT: "f"}
         there = [name for name in kinds if name in self._file.arrays]
         for name in there:
             self._file.require(name, 1, kinds[name])
@@ -161,13 +164,16 @@ class ScoreFile:
                 probabilities=probabilities,
                 ids=arrays[IDS] if IDS in arrays else counted.astype(str).astype(object),
                 times=_seconds(arrays[TIMES]) if TIMES in arrays else np.full(rows, np.nan),
-                right=self._right(probabilities, arrays.get(LABELS)),
+                right=self._right(probabilities, arrays),
                 requests=counted.astype(np.float64),
                 tokens=arrays[TOKENS].astype(np.float64) if TOKENS in arrays else None,
                 texts=arrays[TEXTS].astype(object) if TEXTS in arrays else None,
             )
 
-    def _right(self, probabilities: Floats, labels: Names | None) -> Floats:
+    def _right(self, probabilities: Floats, arrays: dict[str, Names]) -> Floats:
+        if RIGHT in arrays:
+            return arrays[RIGHT].astype(np.float64)
+        labels = arrays.get(LABELS)
         if labels is None or not self._knows_right:
             return np.full(len(probabilities), np.nan)
         answers = self._labels[np.nan_to_num(probabilities, nan=-1.0).argmax(axis=1)]
@@ -208,8 +214,6 @@ class ScoreKeeper:
 
     def save(self, path: Path, write: Callable[[Path, bytes], None]) -> int:
         """Write what was kept by `write`; returns the rows."""
-        import io
-
         kept = self._chunks
         arrays: dict[str, NDArray[Any]] = {
             "embeddings": np.concatenate([c.embeddings for c in kept]),
@@ -217,6 +221,7 @@ class ScoreKeeper:
             IDS: np.concatenate([c.ids for c in kept]).astype(str),
             TOKENS: np.concatenate([c.tokens for c in kept if c.tokens is not None]),
             TIMES: np.concatenate([c.times for c in kept]),
+            RIGHT: np.concatenate([c.right for c in kept]),
             BUNDLE: np.array(self._bundle),
         }
         stream = io.BytesIO()

@@ -1,5 +1,5 @@
-"""Wide tables of numbers, read in chunks: csv (any of the usual dividers), npz (one array per column,
-or `features` (n, columns) with `names`), parquet (needs pyarrow). Never whole in memory.
+"""Wide tables of numbers, read in chunks: csv (any of the usual dividers), npz (one array per
+column, or `features` (n, columns) with `names`), parquet (needs pyarrow). Never whole in memory.
 
 Columns that hold something else than numbers, and the row's own id and time, are no features.
 """
@@ -50,10 +50,10 @@ def open_table(path: Path) -> Table:
         raise DatasetError(f"{path}: there is no such file")
     if kind not in OPENERS:
         raise DatasetError(
-            f"{path}: unknown kind {path.suffix!r} of a table; use {', '.join(sorted(OPENERS))}, or "
-            "name --bundle for texts"
+            f"{path}: unknown kind {path.suffix!r} of a table; use {', '.join(sorted(OPENERS))}, "
+            "or name --bundle for texts"
         )
-    table = OPENERS[kind](path)
+    table: Table = OPENERS[kind](path)
     if not table.columns:
         there = ", ".join(table.left_out) or "none"
         raise DatasetError(f"{path}: no column holds numbers (the columns: {there})")
@@ -287,7 +287,9 @@ class ParquetTable:
 
         try:
             with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES) as file:
-                for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=list(columns), use_threads=False):
+                for batch in file.iter_batches(
+                    batch_size=CHUNK_ROWS, columns=list(columns), use_threads=False
+                ):
                     yield np.stack([_column(batch.column(name)) for name in columns], axis=1)
         except (pa.ArrowException, OSError) as problem:
             raise DatasetError(f"{self._path}: cannot be read to its end ({problem})") from None

@@ -1,5 +1,6 @@
-"""Have two samples of a number the same distribution? Two-sample Kolmogorov-Smirnov tests, and Holm's
-correction for asking many questions at once. Numpy only: reports are written where models serve.
+"""Have two samples of a number the same distribution? Two-sample Kolmogorov-Smirnov tests, and
+Holm's correction for asking many questions at once. Numpy only: reports are written where models
+serve.
 
 Sources: Hodges, "The significance probability of the Smirnov two-sample test" (1958) for the exact
 tail, which counts lattice paths; Stephens, JRSS-B 32 (1970) for the correction of the asymptotic
@@ -74,6 +75,17 @@ def kolmogorov_tail(x: float) -> float:
     k = np.arange(1, SERIES_TERMS)
     terms = np.where(k % 2 == 1, 2.0, -2.0) * np.exp(-2.0 * k**2 * x * x)
     return float(min(max(terms.sum(), 0.0), 1.0))
+
+
+def chi_squared_tail(x: float, degrees: int) -> float:
+    """P(X > x) of a chi-squared variable with `degrees` >= 1 (Abramowitz and Stegun 26.4.4-5)."""
+    if x <= 0.0:
+        return 1.0
+    half = x / 2.0
+    # Orders 0, 1, 2, ... below degrees / 2, or 1/2, 3/2, ... where that is odd.
+    orders = np.arange(degrees % 2 / 2.0, degrees / 2.0)
+    tail = math.fsum(math.exp(k * math.log(half) - half - math.lgamma(k + 1.0)) for k in orders)
+    return min(tail + (math.erfc(math.sqrt(half)) if degrees % 2 else 0.0), 1.0)
 
 
 def holm(p_values: Floats) -> Floats:

@@ -74,9 +74,7 @@ class Recent:
         return words, Counter(predicted for _, predicted in last)
 
 
-def count_rows(
-    texts: Iterable[str], predicted: Iterable[int]
-) -> tuple[Counter[str], Counter[int]]:
+def count_rows(texts: Iterable[str], predicted: Iterable[int]) -> tuple[Counter[str], Counter[int]]:
     """In how many of the texts each word stands, and how many rows got each class."""
     return Counter(word for text in texts for word in words_of(text)), Counter(predicted)
 
