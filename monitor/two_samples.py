@@ -79,9 +79,9 @@ def kolmogorov_tail(x: float) -> float:
 
 def chi_squared_tail(x: float, degrees: int) -> float:
     """P(X > x) of a chi-squared variable with `degrees` >= 1 (Abramowitz and Stegun 26.4.4-5)."""
-    if x <= 0.0:
-        return 1.0
     half = x / 2.0
+    if half <= 0.0:
+        return 1.0
     # Orders 0, 1, 2, ... below degrees / 2, or 1/2, 3/2, ... where that is odd.
     orders = np.arange(degrees % 2 / 2.0, degrees / 2.0)
     tail = math.fsum(math.exp(k * math.log(half) - half - math.lgamma(k + 1.0)) for k in orders)
