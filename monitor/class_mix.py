@@ -2,7 +2,7 @@
 reference?
 
 H are moving averages of the predicted class, of rows at least LAG old, that begin at the
-reference's ratios pi. A row of class y earns e = ((1 - a) + a H(y) / pi(y)) / (1 + 2 a (c - 1) / n):
+reference's ratios pi. A row of class y earns e = ((1 - a) + a H(y) / pi(y)) / (1 + 4 a (c - 1) / n):
 the divisor is what the error of ratios counted on n rows earns.
 """
 
@@ -18,6 +18,8 @@ MEMBERS = len(RATES) * len(BETS)
 LAG = 32
 # The rarest of more classes are watched together, so that the state keeps to its size.
 MOST_KINDS = 256
+# As in witness: the reference's own error, and traffic that lies off by as much.
+SAMPLES = 2.0
 
 
 def kinds_of_classes(counts: NDArray[np.integer]) -> Kinds:
@@ -38,7 +40,7 @@ def ratios(counts: NDArray[np.integer]) -> NDArray[np.float32]:
 def discounts(kinds: int, rows: float) -> NDArray[np.float32]:
     """(bets,): the most that each bet earns through the error of a reference worth `rows`
     independent rows."""
-    return np.float32(1.0) / (1.0 + 2.0 * BETS * np.float32((kinds - 1) / rows))
+    return np.float32(1.0) / (1.0 + 2.0 * SAMPLES * BETS * np.float32((kinds - 1) / rows))
 
 
 def payoffs(recent: Floats, ratio: Floats, discount: Floats) -> Floats:

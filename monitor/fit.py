@@ -5,14 +5,13 @@ artefact that serves. Below LEAST_ROWS independent rows nothing is promised: the
 computed, and alarms are raised only as advice, where that was asked for.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import MonitorError
-from monitor import class_mix, tails, witness
+from monitor import class_mix, neighbours, tails, witness
 from monitor.arming import LEAST_ROWS, Arming, arm
 from monitor.eprocess import parts_of
 from monitor.geometry import (
@@ -53,6 +52,7 @@ class Fitted:
     dependence: str
     burst_rows: float
     design_effects: tuple[float, ...]
+    neighbour_excess: float
     smallest_visible_share: float
     reason: str
 
@@ -110,6 +110,9 @@ def fit_reference(
         dependence=found.dependence.name,
         burst_rows=found.burst_rows,
         design_effects=found.dependence.design_effects,
+        neighbour_excess=neighbours.reference_excess(
+            neighbourhoods if len(classes) == 1 else kinds
+        ),
         smallest_visible_share=smallest_visible_share(len(rows) / found.burst_rows),
         reason=found.reason + (ONE_CLASS if len(classes) == 1 else ""),
     )
