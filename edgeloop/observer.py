@@ -36,8 +36,8 @@ class ObserverStatus:
     verified_run_length: float
     alarms: int
     alarmed: bool
-    effect_size: float
-    burst_evidence_ratio: float
+    effect_size: float = 0.0
+    burst_evidence_ratio: float = 0.0
 
 
 class Observer(Protocol):
