@@ -23,7 +23,9 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class ObserverStatus:
-    """Where the drift monitor stands."""
+    """Where the drift monitor stands. `effect_size`: the distance between recent rows and the
+    reference, in standard deviations. `burst_evidence_ratio`: from 1 on, traffic comes in longer
+    bursts than the reference did, and its promise does not cover it."""
 
     armed: bool
     observations: int
@@ -34,6 +36,8 @@ class ObserverStatus:
     verified_run_length: float
     alarms: int
     alarmed: bool
+    effect_size: float = 0.0
+    burst_evidence_ratio: float = 0.0
 
 
 class Observer(Protocol):

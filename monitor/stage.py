@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeloop.bundle import REFERENCE
 from edgeloop.errors import MonitorError
 from edgeloop.models import Model, open_model
-from edgeloop.recipe import Recipe
+from edgeloop.recipe import Monitor, Recipe
 from edgeloop.records import Dataset, Reference
 from edgeloop.records_compress import Certificate
 from edgeloop.rows import Row, TextInput, read_rows, whole_text
@@ -29,7 +29,7 @@ from monitor.words import count_words
 
 SPLIT = "reference"
 # Bump where a change of the method must make runs fit their reference again.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 SEED = 0
 PROGRESS_SECONDS = 5.0
 
@@ -60,6 +60,7 @@ def run(
         "model": digest_entries(list_files(chosen)),
         "max_tokens": recipe.serve.max_tokens,
         "target_run_length": target,
+        "advisory": recipe.monitor.advisory,
         "format": FORMAT,
         "method_version": METHOD_VERSION,
     }
@@ -68,7 +69,7 @@ def run(
         model = open_model(chosen, recipe.serve.max_tokens)
         rows = read_rows(run.folder("dataset"), SPLIT)
         scorer = Scorer(model, TASKS[recipe.task], dataset.labels, progress)
-        data = _fit(scorer, rows, target)
+        data = _fit(scorer, rows, recipe.monitor)
         save_reference(data, folder / REFERENCE)
         return Reference(
             inputs_digest=inputs_digest,
@@ -98,12 +99,13 @@ class Scorer:
     progress: Progress
 
 
-def _fit(scorer: Scorer, rows: Sequence[Row], target: int) -> ReferenceData:
+def _fit(scorer: Scorer, rows: Sequence[Row], monitor: Monitor) -> ReferenceData:
     # A text-embedding row is its anchor here, the kind of text that is asked about when served.
     texts = scorer.task.inputs(rows)[: len(rows)]
     embeddings, probabilities = _score(scorer, texts)
+    target = monitor.target_run_length
     scorer.progress(f"reference: simulating a false-alarm interval of {target} rows")
-    fitted = fit_reference(embeddings, probabilities, target, SEED)
+    fitted = fit_reference(embeddings, probabilities, target, SEED, monitor.advisory)
     names = scorer.task.class_names(scorer.labels)
     classes = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
     words = count_words(whole_text(text) for text in texts)
