@@ -45,6 +45,8 @@ class OfflineAlarm:
     onset_time: str | None
     log_evidence: float
     parts: dict[str, float]
+    effect_size: float
+    advisory: bool
     words: tuple[Movement, ...]
     classes: tuple[Movement, ...]
 
@@ -183,6 +185,8 @@ class Offline:
             onset_time=as_time(self._times[rehearsed.onset - 1]),
             log_evidence=alarm.log_evidence,
             parts=alarm.parts,
+            effect_size=alarm.effect_size,
+            advisory=alarm.advisory,
             words=words,
             classes=classes,
         )
@@ -263,6 +267,8 @@ def first_verdict(result: OfflineResult, bundle: Bundle) -> Verdict | None:
         log_evidence=alarm.log_evidence,
         threshold=result.threshold,
         parts=alarm.parts,
+        effect_size=alarm.effect_size,
+        advisory=alarm.advisory,
         target_run_length=result.target_run_length,
         words=alarm.words,
         classes=alarm.classes,

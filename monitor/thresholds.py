@@ -25,12 +25,13 @@ class Trial:
 
 
 def trial_threshold(fitted: Fitted, target_run_length: int | None) -> Trial:
-    """The reference's own, or one for another interval; a reference that is not armed alarms only
-    where an interval is asked for, and promises none."""
+    """The reference's own, or one for another interval; a reference that is not armed and gives no
+    advice alarms only where an interval is asked for, and promises none."""
     own = fitted.target_run_length
-    if target_run_length is None or (target_run_length == own and fitted.armed):
-        threshold = fitted.threshold if fitted.armed else None
-        return Trial(threshold, own, "the reference's own" if fitted.armed else "not armed")
+    alarms = fitted.armed or fitted.advisory
+    if target_run_length is None or (target_run_length == own and alarms):
+        source = "the reference's own" if fitted.armed else "advice only" if alarms else "not armed"
+        return Trial(fitted.threshold if alarms else None, own, source)
     threshold = fitted.threshold + math.log(target_run_length / own)
     if fitted.armed:
         said = f"extrapolated from that for {own} rows; not simulated"

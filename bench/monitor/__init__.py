@@ -1,1 +1,0 @@
-"""What the drift monitor keeps of its promises, measured."""

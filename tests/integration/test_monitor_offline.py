@@ -17,6 +17,7 @@ from edgeloop.tasks import TASKS
 from monitor.observer import DriftObserver
 from monitor.offline import Settings
 from monitor.reference import load_reference
+from monitor.rehearsal import TOLERANCE
 from serve.capture.row import CaptureRow, encode_row
 from serve.capture.sampling import Rule
 from serve.capture.store import Store
@@ -72,10 +73,12 @@ def test_texts_without_labels_alarm_where_the_live_observer_would(
     assert found["accuracy"] is None
     assert found["requests_until_alarm"] == verdict.observation
     alarm = found["alarms"][0]
-    assert (alarm["log_evidence"], alarm["parts"]) == (verdict.log_evidence, verdict.parts)
+    assert alarm["log_evidence"] == pytest.approx(verdict.log_evidence, abs=TOLERANCE)
+    assert alarm["parts"] == pytest.approx(verdict.parts, abs=TOLERANCE)
+    assert alarm["effect_size"] == pytest.approx(verdict.effect_size, abs=TOLERANCE)
     assert found["verdict"]["words"] == [m.model_dump(mode="json") for m in verdict.words]
     assert found["verdict"]["classes"] == [m.model_dump(mode="json") for m in verdict.classes]
-    assert found["log_evidence"] == pytest.approx(observer.status().log_evidence, abs=1e-12)
+    assert found["log_evidence"] == pytest.approx(observer.status().log_evidence, abs=TOLERANCE)
     assert len(found["evidence"]) == len(rows)
 
 
@@ -153,8 +156,9 @@ def test_kept_scores_replay_as_their_texts_did(bundle: Bundle, tmp_path: Path) -
     first = run(file, bundle, scores=kept)
     assert first["scores"] == {"file": str(kept), "rows": 140}
     again = run(kept, bundle)
-    for name in ("evidence", "log_evidence", "accuracy", "requests_until_alarm", "threshold"):
+    for name in ("accuracy", "labelled", "requests_until_alarm", "threshold"):
         assert again[name] == first[name], name
+    assert np.array(again["evidence"]) == pytest.approx(np.array(first["evidence"]), abs=TOLERANCE)
     assert [a["row"] for a in again["alarms"]] == [a["row"] for a in first["alarms"]]
     assert [a["id"] for a in again["alarms"]] == [a["id"] for a in first["alarms"]]
     with np.load(kept) as saved:
