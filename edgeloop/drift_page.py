@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeloop import svg
-from edgeloop.findings import Accuracy, DriftReport, at_time, findings, p_words
+from edgeloop.findings import Accuracy, DriftReport, at_time, findings, onset_alarm, p_words
 from edgeloop.page import folded, paragraph, table
 from edgeloop.records import Movement
 from monitor.compare import LEVEL, Comparison, FeatureDrift
@@ -121,12 +121,13 @@ def _notes(report: DriftReport) -> list[str]:
 
 def _evidence(result: OfflineResult) -> str:
     limit = f"alarm at {result.threshold:.2f}" if result.may_alarm else "not armed"
+    begun = [onset_alarm(result)] if result.alarms else []
     plot = svg.evidence(
         result.evidence,
         result.threshold,
         limit,
         [(alarm.observation, f"alarm at row {alarm.row:,}") for alarm in result.alarms],
-        [(_onset(alarm), f"onset at row {alarm.onset_row:,}") for alarm in result.alarms[:1]],
+        [(_onset(alarm), f"onset at row {alarm.onset_row:,}") for alarm in begun],
     )
     words = (
         f"ln evidence over {result.rows:,} rows; threshold for one false alarm in "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeloop.bundle import Bundle, open_bundle
 from edgeloop.drift_page import drift_page
 from edgeloop.errors import DatasetError
-from edgeloop.findings import Accuracy, DriftReport, findings
+from edgeloop.findings import Accuracy, DriftReport, findings, onset_alarm
 from edgeloop.replaying import Pace, open_traffic
 from edgeloop.rundir import write_atomic
 from edgeloop.stored import is_scores, read_stored
@@ -162,7 +162,7 @@ def _bundle(asked: Asked, progress: Progress) -> DriftReport:
     baseline = _baseline(asked, bundle, source, gathered, progress)
     first_row = asked.baseline_rows or 0
     # Rows count from 1; what came before the drift would dilute what moved.
-    onset = max(result.alarms[0].onset_row - 1, first_row) if result.alarms else first_row
+    onset = max(onset_alarm(result).onset_row - 1, first_row) if result.alarms else first_row
     comparison = None
     if baseline is not None:
         traffic = Stretch(gathered.table("the traffic"), first_row, None, "the traffic")

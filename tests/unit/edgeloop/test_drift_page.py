@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeloop import svg
 from edgeloop.drift_page import drift_page, wilson
-from edgeloop.findings import Accuracy, DriftReport, findings
+from edgeloop.findings import Accuracy, DriftReport, findings, onset_alarm
 from edgeloop.records import Movement
 from monitor.compare import compare_tables
 from monitor.domain import Separation
@@ -168,6 +168,14 @@ def test_findings_name_what_moved_and_when() -> None:
     )
     assert said[4].startswith("The mix of predicted classes has moved (p < 1e-06)")
     assert said[5] == "Of 200 rows with a label 55.0% were answered rightly."
+
+
+def test_an_early_false_alarm_is_not_where_the_drift_began() -> None:
+    rows = [120, 402, 407, 411, 418, 424]
+    alarms = tuple(alarm(row=row, onset_row=row - 2) for row in rows)
+    assert onset_alarm(result(alarms=alarms)).row == 402
+    assert onset_alarm(result(alarms=alarms[:1])).row == 120
+    assert onset_alarm(result(alarms=alarms[1:])).row == 402
 
 
 def test_an_unarmed_monitor_and_a_quiet_one_are_told_apart() -> None:
