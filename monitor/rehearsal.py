@@ -204,7 +204,7 @@ class _Run:
         return np.repeat(self._directions[:, None], rows + 1, axis=1)
 
     def _roll(self, rows: int) -> Vectors:
-        """The moving averages before the first row and after each: (rates, 1 + rows, components)."""
+        """The moving averages before the first row and after each: (rates, 1 + rows, comp.)."""
         rolled = [
             witness.roll_block(direction[None], self._olds[:, None], rate)[: rows + 1, 0]
             for rate, direction in enumerate(self._directions)
@@ -232,7 +232,8 @@ class _Run:
         before = np.concatenate([self._old_kinds[-1:], kinds[:-1]])
         far = kinds == self._old_kinds[: len(kinds)]
         difference = (kinds == before).astype(np.float64) - far - self._fitted.neighbour_excess
-        return np.maximum(1.0 + neighbours.BETS[:, None] * difference, 0.0)
+        earned: Floats = np.maximum(1.0 + neighbours.BETS[:, None] * difference, 0.0)
+        return earned
 
     def _accumulate(self, bets: Floats, bursts: Floats, begun: bool) -> Floats:
         earned = np.ascontiguousarray(np.concatenate([bets, bursts]).T)
@@ -254,8 +255,8 @@ def _check(embeddings: Vectors, probabilities: Floats, fitted: Fitted) -> None:
     hidden, classes = fitted.centroids.shape[1], len(fitted.kind_of_class)
     if embeddings.ndim != 2 or embeddings.shape[1] != hidden:
         raise DatasetError(
-            f"embeddings of shape {embeddings.shape} do not fit a reference of {hidden} numbers per "
-            "row; they must be this bundle's model's own"
+            f"embeddings of shape {embeddings.shape} do not fit a reference of {hidden} numbers "
+            "per row; they must be this bundle's model's own"
         )
     if probabilities.shape != (len(embeddings), classes):
         raise DatasetError(

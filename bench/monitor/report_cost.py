@@ -1,5 +1,5 @@
-"""What a drift report costs: 1,000,000 rows of 20 numbers against as many, from npz, csv, parquet, in
-a process of its own each: the clock and the peak of its resident memory.
+"""What a drift report costs: 1,000,000 rows of 20 numbers against as many, from npz, csv, parquet,
+in a process of its own each: the clock and the peak of its resident memory.
 
     python -m bench.monitor.report_cost [--quick] [--kinds npz csv parquet]
 """

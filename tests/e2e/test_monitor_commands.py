@@ -63,7 +63,14 @@ def test_a_replay_is_tried_kept_and_reported(
     report = tmp_path / "drift.html"
     options = ("--baseline-rows", "100", "--window-rows", "50", "--out", str(report))
     code, out, _ = run_cli(
-        capsys, monkeypatch, "report", "--bundle", str(bundle.path), "--traffic", str(kept), *options
+        capsys,
+        monkeypatch,
+        "report",
+        "--bundle",
+        str(bundle.path),
+        "--traffic",
+        str(kept),
+        *options,
     )
     assert (code, out.splitlines()[0]) == (0, str(report))
     assert report.read_text().startswith("<!doctype html>")
@@ -76,9 +83,7 @@ def test_an_unarmed_bundle_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     small = monitored.make_bundle(tmp_path / "small", rows=40)
-    code, out, _ = run_cli(
-        capsys, monkeypatch, "replay", str(traffic), "--bundle", str(small.path)
-    )
+    code, out, _ = run_cli(capsys, monkeypatch, "replay", str(traffic), "--bundle", str(small.path))
     assert code == 0
     assert "not armed  " in out
     assert "--target-run-length tries an alarm that promises nothing" in out

@@ -1,7 +1,6 @@
 """Stored traffic through a bundle's detector in this process: texts, captured rows, scores."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.errors import DatasetError, EdgeloopError, RecipeError
 from edgeloop.models import open_model
 from edgeloop.observer import Observation
+from edgeloop.recipe import TaskName
 from edgeloop.replaying import replay_bundle, replay_served
 from edgeloop.tasks import TASKS
 from monitor.observer import DriftObserver
@@ -167,7 +167,7 @@ def test_kept_scores_replay_as_their_texts_did(bundle: Bundle, tmp_path: Path) -
 
 def test_several_labels_are_compared_in_any_order(tmp_path: Path) -> None:
     several = monitored.make_bundle(tmp_path / "m", rows=20, task="multi-label-classification")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": "1", "text": "tax invoice leak pump", "label": "repair|billing"},
         {"id": "2", "text": "tax invoice leak pump", "label": ["billing", "repair"]},
         {"id": "4", "text": "my the is", "label": "billing"},
@@ -178,9 +178,7 @@ def test_several_labels_are_compared_in_any_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
-def test_models_of_every_task_can_be_replayed_offline(
-    task: monitored.TaskName, tmp_path: Path
-) -> None:
+def test_models_of_every_task_can_be_replayed_offline(task: TaskName, tmp_path: Path) -> None:
     made = monitored.make_bundle(tmp_path / "m", rows=20, task=task)
     found = run(texts(tmp_path / "t.jsonl", ORDINARY), made)
     assert (found["sent"], found["accuracy"]) == (60, None)
@@ -354,5 +352,3 @@ def test_files_that_are_no_traffic_are_bad_input(
         run(path, bundle)
     with pytest.raises(DatasetError, match="no such file"):
         run(tmp_path / "none.csv", bundle)
-
-

@@ -41,9 +41,7 @@ def files(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             writer.writerow(["id", "text", "label"])
             writer.writerows((i, text, label) for i, (text, label) in enumerate(own))
         found[f"{name} scores"] = folder / f"{name}.npz"
-        replay_bundle(
-            found[name], bundle.path, Settings(), found[f"{name} scores"], quiet
-        )
+        replay_bundle(found[name], bundle.path, Settings(), found[f"{name} scores"], quiet)
     return found
 
 

@@ -159,7 +159,8 @@ def test_words_are_kept_back_where_nothing_has_moved() -> None:
 def test_findings_name_what_moved_and_when() -> None:
     said = list(findings(full()))
     assert said[0] == (
-        "Drift alarm at row 402 (2026-03-01 12:00:00 UTC); the drift seems to have begun at row 390."
+        "Drift alarm at row 402 (2026-03-01 12:00:00 UTC); "
+        "the drift seems to have begun at row 390."
     )
     assert said[1].startswith(f"1 of 2 features have moved by their deciles: {HOSTILE} (PSI ")
     assert said[2].startswith(f"The first window that differs begins at row 201: {HOSTILE}")

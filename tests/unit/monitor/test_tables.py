@@ -1,6 +1,7 @@
 """Wide tables in chunks, from every kind of file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -9,7 +10,7 @@ import pytest
 
 from edgeloop.errors import DatasetError
 from monitor import tables
-from monitor.tables import ArrayTable, Joined, Stretch, Table, open_table
+from monitor.tables import ArrayTable, Floats, Joined, Stretch, Table, open_table
 
 ROWS = 70
 
@@ -19,7 +20,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "CHUNK_ROWS", 16)
 
 
-def whole(table: Table, *columns: str) -> np.ndarray:  # type: ignore[type-arg]
+def whole(table: Table, *columns: str) -> Floats:
     chunks = list(table.chunks(columns or table.columns))
     assert all(1 <= len(chunk) <= 16 for chunk in chunks)
     return np.concatenate(chunks)
@@ -30,7 +31,8 @@ def write(path: Path, columns: dict[str, list[object]]) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.table(columns), path)
     elif path.suffix == ".npz":
-        np.savez(path, **{n: np.array(c) for n, c in columns.items() if c[0] is not None})
+        arrays: dict[str, Any] = {name: np.array(own) for name, own in columns.items()}
+        np.savez(path, **arrays)
     else:
         lines = [",".join(columns)]
         for row in zip(*columns.values(), strict=True):
@@ -101,9 +103,7 @@ def test_one_wide_array_has_its_names_beside_it(tmp_path: Path) -> None:
         ("t.xls", "", "unknown kind '.xls' of a table; use .csv, .npz, .parquet, .tsv"),
     ],
 )
-def test_what_is_no_table_is_bad_input(
-    name: str, content: str, said: str, tmp_path: Path
-) -> None:
+def test_what_is_no_table_is_bad_input(name: str, content: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(DatasetError, match=said):
