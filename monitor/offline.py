@@ -3,6 +3,7 @@ what evidence. Commands: `edgeloop monitor replay --bundle`, `edgeloop monitor r
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,12 +16,11 @@ from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.errors import DatasetError
 from edgeloop.records import Movement, Verdict
 from edgeloop.rows import whole_text
-from monitor.observer import DETECTOR, LEAST_EXPLAINED_ROWS
 from monitor.reference import load_reference
 from monitor.rehearsal import Rehearsal, Rehearsed
 from monitor.scored import Scored
 from monitor.thresholds import trial_threshold
-from monitor.words import RECENT_ROWS, count_rows, moved_classes, risen_words
+from monitor.words import RECENT_ROWS, moved_classes, risen_words, words_of
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +28,9 @@ Floats = NDArray[np.float64]
 MOST_POINTS = 2_000
 # Later alarms of the same file are told without what moved.
 MOST_EXPLAINED = 50
+# Shares of fewer rows than this say little, however fast the alarm came.
+LEAST_EXPLAINED_ROWS = 20
+DETECTOR = "mixture"
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,8 @@ class Offline:
         end = len(self._predicted) - (len(self._course) - alarm.observation)
         start = max(end - min(explained, RECENT_ROWS), 0)
         texts = [whole_text(text) for text in self._texts[start:end]]
-        words, classes = count_rows(texts, self._predicted[start:end])
+        words = Counter(word for text in texts for word in words_of(text))
+        classes = Counter(self._predicted[start:end])
         return (
             risen_words(words, max(len(texts), 1), known.words, known.fitted.rows),
             moved_classes(classes, end - start, known.class_counts, known.labels),

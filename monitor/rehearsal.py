@@ -20,7 +20,6 @@ from monitor.detector import Alarm, Detector
 from monitor.eprocess import advance, member_powers, member_weights
 from monitor.fit import Fitted
 from monitor.geometry import SMALLEST_NORM, Vectors
-from monitor.observer import ONSET_RATIO, ORDINARY_LOG_EVIDENCE
 from monitor.witness import LAG
 
 Floats = NDArray[np.float64]
@@ -28,6 +27,10 @@ Kinds = NDArray[np.intp]
 
 # Of the log evidence, against Detector's; on 20,000 rows of 384 numbers it was 5e-7.
 TOLERANCE = 1e-4
+# Drift is taken to have begun when the evidence was last no higher than without drift: half of the
+# threshold, or the level that it wanders about anyway.
+ONSET_RATIO = 0.5
+ORDINARY_LOG_EVIDENCE = 4.0
 
 
 @dataclass(frozen=True)

@@ -74,11 +74,6 @@ class Recent:
         return words, Counter(predicted for _, predicted in last)
 
 
-def count_rows(texts: Iterable[str], predicted: Iterable[int]) -> tuple[Counter[str], Counter[int]]:
-    """In how many of the texts each word stands, and how many rows got each class."""
-    return Counter(word for text in texts for word in words_of(text)), Counter(predicted)
-
-
 def log_odds_z(recent: int, recent_rows: int, known: int, known_rows: int) -> float:
     """z-score of "a larger share of recent rows has the word", the prior at the pooled share."""
     prior = PRIOR_ROWS * (recent + known) / (recent_rows + known_rows)
