@@ -274,7 +274,7 @@ def _windows(comparison: Comparison, first_row: int) -> str:
         f"windows of {comparison.window_rows:,} rows, from row {first_row + 1:,} on",
     )
     words = (
-        "Each window against the reference, the darker the further apart "
+        "Each window against the reference, the stronger the further apart "
         "(Kolmogorov-Smirnov distance)."
     )
     key = (

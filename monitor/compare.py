@@ -36,8 +36,8 @@ SEED = 0
 @dataclass(frozen=True)
 class FeatureDrift:
     """One feature. `edges`: of the reference's deciles; counts (len(edges) + 1,) without missing
-    values, whose ratios are told apart; `distances` and `p_values` (windows,), the latter adjusted.
-    """
+    values, whose ratios are told apart and which are one more bin of the PSI; `distances` and
+    `p_values` (windows,), of known values alone, the latter adjusted."""
 
     name: str
     edges: Floats
@@ -173,7 +173,7 @@ class _Pass:
         self.distances: list[list[float]] = []
         self.p_values: list[list[float]] = []
         self._edges, self._width, self._recent_start = edges, window_rows, recent_start
-        self._sorted = [np.sort(column[~np.isnan(column)]) for column in sample.T]
+        self.known = [np.sort(column[~np.isnan(column)]) for column in sample.T]
         self._window = Reservoir(min(window_rows, SAMPLE_ROWS), SEED)
         self._rows = 0
 
@@ -200,7 +200,7 @@ class _Pass:
         window = self._window.rows()
         tests = [
             ks_test(known, column[~np.isnan(column)])
-            for known, column in zip(self._sorted, window.T, strict=True)
+            for known, column in zip(self.known, window.T, strict=True)
         ]
         self.starts.append(self._rows - self._window.seen)
         self.distances.append([test.distance for test in tests])
@@ -215,28 +215,36 @@ def _features(
     distances = np.array(passed.distances).reshape(shape)
     p_values = holm(np.array(passed.p_values).reshape(shape))
     recent = passed.recent
-    return tuple(
-        FeatureDrift(
-            name=name,
-            edges=own,
-            reference_counts=known.counts[place],
-            recent_counts=recent.counts[place],
-            reference_missing_ratio=float(known.missing[place] / known.rows),
-            recent_missing_ratio=float(recent.missing[place] / recent.rows),
-            reference_median=_median(passed._sorted[place]),
-            recent_median=_median(passed.sample.rows()[:, place]),
-            psi=float(psi(recent.counts[place], known.counts[place])),
-            psi_threshold=psi_threshold(
-                int(recent.counts[place].sum()),
-                int(known.counts[place].sum()),
-                len(own) + 1,
-                LEVEL / len(columns),
-            ),
-            distances=distances[:, place],
-            p_values=p_values[:, place],
+    found = []
+    for place, (name, own) in enumerate(zip(columns, edges, strict=True)):
+        old, new = _counts(known, recent, place)
+        found.append(
+            FeatureDrift(
+                name=name,
+                edges=own,
+                reference_counts=known.counts[place],
+                recent_counts=recent.counts[place],
+                reference_missing_ratio=float(known.missing[place] / known.rows),
+                recent_missing_ratio=float(recent.missing[place] / recent.rows),
+                reference_median=_median(passed.known[place]),
+                recent_median=_median(passed.sample.rows()[:, place]),
+                psi=float(psi(new, old)),
+                psi_threshold=psi_threshold(
+                    recent.rows, known.rows, len(new), LEVEL / len(columns)
+                ),
+                distances=distances[:, place],
+                p_values=p_values[:, place],
+            )
         )
-        for place, (name, own) in enumerate(zip(columns, edges, strict=True))
-    )
+    return tuple(found)
+
+
+def _counts(known: _Side, recent: _Side, place: int) -> tuple[Counts, Counts]:
+    """A feature's counts of both sides; missing values are a bin where one side has any."""
+    if not known.missing[place] and not recent.missing[place]:
+        return known.counts[place], recent.counts[place]
+    old, new = (np.append(side.counts[place], side.missing[place]) for side in (known, recent))
+    return old, new
 
 
 def _median(values: Floats) -> float:

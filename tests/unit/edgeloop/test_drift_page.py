@@ -162,7 +162,8 @@ def test_findings_name_what_moved_and_when() -> None:
         "Drift alarm at row 402 (2026-03-01 12:00:00 UTC); "
         "the drift seems to have begun at row 390."
     )
-    assert said[1].startswith(f"1 of 2 features have moved by their deciles: {HOSTILE} (PSI ")
+    assert said[1].startswith(f"2 of 2 features have moved by their deciles: {'b' * 300} (PSI ")
+    assert f"{HOSTILE} (PSI " in said[1]
     assert said[2].startswith(f"The first window that differs begins at row 201: {HOSTILE}")
     assert said[3] == (
         "A classifier tells recent rows from reference rows by their words (AUC 0.900, p < 1e-06)."
