@@ -18,6 +18,7 @@ from edgeloop import log, show, show_run
 from edgeloop.cli_bundle import PublicKey, bundle_app
 from edgeloop.cli_capture import capture_app
 from edgeloop.cli_keys import keys_app
+from edgeloop.cli_monitor import monitor_app
 from edgeloop.errors import BundleError, DatasetError, EdgeloopError, LedgerError, RecipeError
 from edgeloop.ledger import Ledger, RunResult, default_home, open_ledger
 from edgeloop.output import AsJson, emit, say
@@ -36,7 +37,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keep a small fine-tuned model right on an edge box.",
 )
-monitor_app = typer.Typer(no_args_is_help=True, help="Drift: try traffic on a model.")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(keys_app, name="keys")
 app.add_typer(capture_app, name="capture")
@@ -286,23 +286,6 @@ def serve(
     key, home = require_signature, default_home()
     code = serve_bundle(bundle, follow, host, port, workers, ledger, key, config, home)
     raise typer.Exit(code)
-
-
-@monitor_app.command("replay")
-def monitor_replay(
-    file: Annotated[Path, typer.Argument(help="csv, jsonl or parquet with id, text, label.")],
-    url: Annotated[str | None, typer.Option(help="A running server.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Score offline with this bundle.")] = None,
-    stop_at_alarm: Annotated[bool, typer.Option(help="Send no more after an alarm.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Send a file's texts, once each, and say whether the drift alarm fires."""
-    if (bundle is None) == (url is None):
-        raise typer.BadParameter("name either --url or --bundle")
-    from edgeloop.replaying import replay_file
-
-    document = replay_file(file, url, bundle, stop_at_alarm, say)
-    emit(document, as_json, show.replay)
 
 
 @app.command()

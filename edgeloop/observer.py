@@ -98,7 +98,9 @@ class AccuracyStatus:
 
 @dataclass(frozen=True, slots=True)
 class ObserverStatus:
-    """Where the drift monitor stands."""
+    """Where the drift monitor stands. `effect_size`: the distance between recent rows and the
+    reference, in standard deviations. `burst_evidence_ratio`: from 1 on, traffic comes in longer
+    bursts than the reference did, and its promise does not cover it."""
 
     armed: bool
     observations: int
@@ -110,6 +112,8 @@ class ObserverStatus:
     alarms: int
     alarmed: bool
     accuracy: AccuracyStatus | None = None
+    effect_size: float = 0.0
+    burst_evidence_ratio: float = 0.0
 
 
 class Observer(Protocol):

@@ -176,9 +176,9 @@ def replay(document: dict[str, Any]) -> str:
     if document["accuracy"] is not None:
         lines.append(f"accuracy   {document['accuracy']:.3f} where the label is known")
     verdict = document["verdict"]
-    if not document["armed"]:
+    if not document["armed"] and verdict is None:
         lines.append(
-            "not armed  this model's monitor never alarms, so this says nothing about drift; "
+            "not armed  this model's monitor promises nothing, so this says nothing about drift; "
             "`edgeloop bundle inspect` tells why"
         )
         return "\n".join(lines)
@@ -193,6 +193,8 @@ def replay(document: dict[str, Any]) -> str:
         return "\n".join(lines)
     parts = ", ".join(f"{name} {value:.1f}" for name, value in verdict["parts"].items())
     lines.append(f"ALARM      after {document['requests_until_alarm']} requests")
+    if verdict["advisory"]:
+        lines.append("advice     nothing is promised about how often this alarm is false")
     lines.append(
         f"evidence   ln {verdict['log_evidence']:.2f} above {verdict['threshold']:.2f} ({parts})"
     )

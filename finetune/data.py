@@ -8,13 +8,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgeloop.ledger import LabelledRow
 from edgeloop.recipe import Columns, Data, TaskName
 from edgeloop.rows import Row
-from finetune.cells import RowCells, make_row
+from finetune.cells import LABEL_DIVIDER, RowCells, is_blank, make_row
 from finetune.labelled import to_labelled
 from finetune.problems import MAX_PROBLEMS_SHOWN, Problems, shown
 from finetune.readers.base import Cells
@@ -32,6 +33,9 @@ __all__ = [
     "read_labelled",
     "shown",
 ]
+
+# What stored traffic may call the time of a row, the first that is there.
+TIME_COLUMNS = ("time", "timestamp", "at")
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +70,45 @@ def read_labelled(
     problems.raise_if_any()
     log_warnings(problems)
     return [to_labelled(row) for row in rows]
+
+
+@dataclass(frozen=True)
+class TrafficRow:
+    """A row of stored traffic. `label`: in one word, several divided by "|", None where the file
+    has none; `time`: as the file has it."""
+
+    row: Row
+    label: str | None
+    time: Any
+
+
+def read_traffic(path: Path, columns: Columns) -> list[TrafficRow]:
+    """One file's texts in order; of the other columns only those are read that are there: id, label
+    and the first of TIME_COLUMNS. Raises DatasetError with all problems."""
+    problems = Problems()
+    wanted = replace(
+        Wanted.of(Data(files=(path,), columns=columns), "text-classification"),
+        is_labelled=False,
+        optional=(columns.label, *TIME_COLUMNS),
+    )
+    rows, made = [], dict[str, int]()
+    for line, cells in _cells(path, wanted, problems):
+        row = make_row(RowCells(f"{path}:{line}", cells, wanted, problems))
+        if row is not None:
+            time = next((cells[name] for name in TIME_COLUMNS if cells.get(name)), None)
+            label = _one_word(cells.get(columns.label))
+            rows.append(TrafficRow(row if row.id else _with_id(row, made), label, time))
+    if not rows and not problems.count:
+        problems.add(f"{path}: the file has no rows")
+    problems.raise_if_any()
+    log_warnings(problems)
+    return rows
+
+
+def _one_word(label: Any) -> str | None:
+    if isinstance(label, list):
+        return LABEL_DIVIDER.join(map(str, label))
+    return None if is_blank(label) else str(label).strip()
 
 
 def log_warnings(problems: Problems) -> None:

@@ -12,7 +12,8 @@ from finetune.problems import Problems
 @dataclass(frozen=True)
 class Wanted:
     """The columns to read for a task, `key` (group or time) where it is asked, and how a file's
-    bytes and a cell's labels are to be understood."""
+    bytes and a cell's labels are to be understood; `optional` columns are read where they are
+    there."""
 
     task: TaskName
     columns: Columns
@@ -20,6 +21,7 @@ class Wanted:
     label_separator: str
     encoding: str | None
     is_labelled: bool = True
+    optional: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: Data, task: TaskName, key: str | None = None) -> Self:
@@ -37,7 +39,7 @@ class Wanted:
 
     def read(self, there: Collection[str]) -> list[str]:
         """The columns of the file that are worth reading at all."""
-        wanted = {*self.needed(there), self.columns.id}
+        wanted = {*self.needed(there), self.columns.id, *self.optional}
         if self.task == "text-embedding":
             wanted.add(self.columns.negative)
         return [name for name in there if name in wanted]

@@ -36,6 +36,14 @@ GAUGES: dict[str, tuple[str, Callable[[ObserverStatus], float]]] = {
         "Observations between false alarms in the simulation on the reference",
         lambda status: status.verified_run_length,
     ),
+    metric_name("drift_effect_size"): (
+        "Distance between recent texts and the reference, in standard deviations",
+        lambda status: status.effect_size,
+    ),
+    metric_name("drift_burst_evidence", "ratio"): (
+        "1 and more where texts come in longer bursts than in the reference: no promise",
+        lambda status: status.burst_evidence_ratio,
+    ),
 }
 COUNTERS: dict[str, tuple[str, Callable[[ObserverStatus], float]]] = {
     metric_name("drift_observations", total=True): (

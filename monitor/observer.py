@@ -124,6 +124,8 @@ class DriftObserver:
             log_evidence=alarm.log_evidence,
             threshold=known.fitted.threshold,
             parts=alarm.parts,
+            advisory=alarm.advisory,
+            effect_size=alarm.effect_size,
             target_run_length=known.fitted.target_run_length,
             words=risen_words(words, explained, known.words, rows),
             classes=moved_classes(classes, explained, known.class_counts, known.labels),
@@ -143,6 +145,8 @@ class DriftObserver:
             alarms=detector.alarms,
             alarmed=detector.alarmed,
             accuracy=None if self._accuracy is None else self._accuracy.status(),
+            effect_size=detector.effect_size,
+            burst_evidence_ratio=detector.burst_evidence_ratio,
         )
 
     def state(self) -> bytes:

@@ -1,5 +1,5 @@
-"""Sends stored texts through a running server, or through a bundle without one, and tells what
-the drift monitor made of them. Command: `edgeloop monitor replay FILE`.
+"""Sends stored texts through a running server and tells what its drift monitor made of them.
+Without a server: offline.py. Command: `edgeloop monitor replay FILE --url URL`.
 """
 
 import logging
@@ -11,13 +11,10 @@ from typing import Any
 import httpx
 import msgspec
 
-from edgeloop.bundle import Bundle
 from edgeloop.errors import MonitorError, RecipeError
-from edgeloop.models import open_model
-from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.observer import ObserverStatus
 from edgeloop.records import Verdict
 from edgeloop.tasks import TASKS, Task
-from monitor.observer import DriftObserver
 
 logger = logging.getLogger(__name__)
 
@@ -233,33 +230,3 @@ def _note(tally: _Tally, start: _Drift, drift: _Drift) -> None:
     tally.until_alarm = (
         drift.verdict.observation - start.status.observations if same else tally.sent
     )
-
-
-def replay_offline(
-    rows: Sequence[Row], bundle: Bundle, progress: Progress, stop_at_alarm: bool = False
-) -> ReplayResult:
-    """The same without a server: model and monitor of the bundle in this process.
-
-    Raises RecipeError where the model answers something else than labels of single texts,
-    EngineError where it does not load, MonitorError where the reference does not.
-    """
-    manifest = bundle.manifest
-    task = check_replayable(manifest.task, manifest.text_pair)
-    observer = DriftObserver(bundle)
-    model = open_model(bundle.path, manifest.max_tokens)
-    tally = _Tally(len(rows), progress)
-    for _, text, label in rows:
-        answered = model.answer(text)
-        output = answered.output
-        probabilities = task.probabilities(output, manifest.labels)
-        verdict = observer.observe(
-            Observation(text, output.embedding, probabilities, answered.tokens)
-        )
-        tally.answered(_sorted(task, label), task.answer(output, manifest.labels).label)
-        status = observer.status()
-        tally.evidence.append((status.observations, status.log_evidence))
-        if verdict is not None:
-            tally.verdict, tally.until_alarm = verdict, tally.sent
-            if stop_at_alarm:
-                break
-    return tally.result(observer.status(), alarmed_before=False)

@@ -29,7 +29,7 @@ from monitor.words import count_words
 
 SPLIT = "reference"
 # Bump where a change of the method must make runs fit their reference again.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 SEED = 0
 PROGRESS_SECONDS = 5.0
 
@@ -61,6 +61,7 @@ def run(
         "max_tokens": recipe.serve.max_tokens,
         "target_run_length": target,
         "accuracy_floor": recipe.monitor.accuracy_floor,
+        "advisory": recipe.monitor.advisory,
         "format": FORMAT,
         "method_version": METHOD_VERSION,
     }
@@ -107,7 +108,7 @@ def _fit(scorer: Scorer, rows: Sequence[Row], monitor: Monitor) -> ReferenceData
     probabilities = np.stack([scorer.task.probabilities(o, scorer.labels) for o in outputs])
     target = monitor.target_run_length
     scorer.progress(f"reference: simulating a false-alarm interval of {target} rows")
-    fitted = fit_reference(embeddings, probabilities, target, SEED)
+    fitted = fit_reference(embeddings, probabilities, target, SEED, monitor.advisory)
     names = scorer.task.class_names(scorer.labels)
     classes = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
     words = count_words(whole_text(text) for text in texts)

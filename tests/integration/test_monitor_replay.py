@@ -1,12 +1,10 @@
-"""Replay through a bundle in this process, and through a loopback server that speaks the same
-shapes as `edgeloop serve`."""
+"""Replay through a loopback server that speaks the same shapes as `edgeloop serve`."""
 
 import json
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +13,7 @@ from edgeloop.errors import MonitorError, RecipeError
 from edgeloop.observer import Observation
 from edgeloop.runtime import OnnxModel, softmax
 from monitor.observer import DriftObserver
-from monitor.replay import POLL_EVERY_REQUESTS, Row, check_replayable, replay, replay_offline
+from monitor.replay import POLL_EVERY_REQUESTS, Row, check_replayable, replay
 from tests import monitored, tiny
 
 ORDINARY: list[Row] = [
@@ -157,23 +155,6 @@ def test_a_server_of_another_kind_is_an_error(server: Loopback) -> None:
         replay(ORDINARY, url(server), quiet)
 
 
-def test_offline_and_served_replay_agree(bundle: Bundle, server: Loopback) -> None:
-    rows = [*ORDINARY, *SHIFTED]
-    served, offline = replay(rows, url(server), quiet), replay_offline(rows, bundle, quiet)
-    assert offline.requests_until_alarm == served.requests_until_alarm
-    assert offline.accuracy == served.accuracy
-    assert offline.log_evidence == served.log_evidence
-    assert offline.verdict is not None
-    assert served.verdict is not None
-    assert offline.verdict.words == served.verdict.words
-    assert len(offline.evidence) == len(rows)
-
-
-def test_an_offline_replay_may_stop_at_the_alarm(bundle: Bundle) -> None:
-    result = replay_offline(SHIFTED, bundle, quiet, stop_at_alarm=True)
-    assert result.sent == result.requests_until_alarm
-
-
 def test_where_every_request_fails_nothing_was_replayed(server: Loopback) -> None:
     rows: list[Row] = [(f"f{i}", FAILING, None) for i in range(3)]
     with pytest.raises(MonitorError, match="all 3 requests to /v1/predict failed .*503"):
@@ -185,14 +166,6 @@ def test_what_is_no_url_is_bad_input() -> None:
         replay(ORDINARY, "http://host:abc", quiet)
 
 
-def test_the_result_tells_whether_the_monitor_is_armed(
-    bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    unarmed = monitored.make_bundle(tmp_path_factory.mktemp("unarmed"), rows=20)
-    assert replay_offline(ORDINARY[:3], bundle, quiet).armed
-    assert not replay_offline(ORDINARY[:3], unarmed, quiet).armed
-
-
 @pytest.mark.parametrize("task", ["token-classification", "text-embedding"])
 def test_a_model_without_labels_is_refused_with_what_to_do(server: Loopback, task: str) -> None:
     server.task = task
@@ -201,20 +174,6 @@ def test_a_model_without_labels_is_refused_with_what_to_do(server: Loopback, tas
     assert server.ids == []
 
 
-def test_a_model_of_pairs_is_refused(tmp_path: Path) -> None:
+def test_a_model_of_pairs_is_refused() -> None:
     with pytest.raises(RecipeError, match="reads pairs of texts"):
         check_replayable("text-classification", text_pair=True)
-    bundle = monitored.make_bundle(tmp_path, rows=20, text_pair=True)
-    with pytest.raises(RecipeError, match="reads pairs of texts"):
-        replay_offline(ORDINARY, bundle, quiet)
-
-
-def test_several_labels_are_compared_in_any_order(tmp_path: Path) -> None:
-    bundle = monitored.make_bundle(tmp_path, rows=20, task="multi-label-classification")
-    rows: list[Row] = [
-        ("1", "tax invoice leak pump", "repair|billing"),
-        ("2", "tax invoice leak pump", "billing|repair"),
-        ("3", "my the is", ""),
-        ("4", "my the is", "billing"),
-    ]
-    assert replay_offline(rows, bundle, quiet).accuracy == 0.75
