@@ -21,6 +21,8 @@ PERMUTATIONS = 999
 NEAR_ROWS = 8
 # Bursts longer than this are not measured but refused.
 FAR_ROWS = 64
+# Standard errors above which an agreement stands out.
+CLEAR = 3.0
 # Blocks cut few bursts where they are many times as long.
 BLOCK_BURSTS = 8
 FEWEST_BLOCK_ROWS = 16
@@ -61,7 +63,10 @@ def burst_rows(kinds: Kinds) -> float:
         return 1.0
     lags = range(1, min(FAR_ROWS, rows - 1) + 1)
     excess = [(agreement(kinds, lag) / (rows - lag) - chance) / (1.0 - chance) for lag in lags]
-    return max(1.0, 1.0 + sum(excess))
+    # Beyond the last lag that stands out there is only noise to sum.
+    error = math.sqrt(chance / (1.0 - chance) / rows)
+    standing_out = [lag for lag, value in zip(lags, excess, strict=True) if value > CLEAR * error]
+    return max(1.0, 1.0 + sum(excess[: max(standing_out, default=1)]))
 
 
 def block_rows(burst: float) -> int:

@@ -29,7 +29,7 @@ def realised_run_length(fitted: Fitted, burst_rows: float, seed: int) -> float:
 
 @pytest.mark.parametrize(
     ("rows", "target", "burst_rows"),
-    [(528, 300, 1.0), (528, 1000, 1.0), (800, 300, 1.25), (1200, 300, 2.0)],
+    [(528, 300, 1.0), (528, 1000, 1.0), (900, 300, 1.25), (1200, 300, 2.0)],
 )
 def test_nine_of_ten_references_keep_the_promise(
     rows: int, target: int, burst_rows: float
