@@ -59,9 +59,7 @@ def arm(
     reason = refusal or _say(calibration, target_run_length) + _say_bursts(dependence, burst)
     if advisory and (refusal or not kept):
         reason += "; alarms are raised as advice, without a promise"
-    return Arming(
-        calibration.threshold, verified, kept and not refusal, dependence, burst, reason
-    )
+    return Arming(calibration.threshold, verified, kept and not refusal, dependence, burst, reason)
 
 
 def _bursts(rows: Rows, neighbourhoods: NDArray[np.intp], seed: int) -> tuple[float, float]:
@@ -83,8 +81,8 @@ def _refusal(rows: int, burst: float, p: float) -> str:
         )
     if burst > MOST_BURST_ROWS:
         return (
-            f"not armed: neighbouring reference rows are alike over {burst:.0f} rows (p = {p:.3f}), "
-            "as in a sorted file; name the rows in order of arrival, or one row per client"
+            f"not armed: neighbouring reference rows are alike over {burst:.0f} rows "
+            f"(p = {p:.3f}), as in a sorted file; name the rows in order of arrival, or one row per client"
         )
     if rows < LEAST_ROWS * burst:
         needed = math.ceil(LEAST_ROWS * burst)

@@ -2,8 +2,8 @@
 reference?
 
 H are moving averages of the predicted class, of rows at least LAG old, that begin at the
-reference's ratios pi. A row of class y earns e = ((1 - a) + a H(y) / pi(y)) / (1 + 4 a (c - 1) / n):
-the divisor is what the error of ratios counted on n rows earns.
+reference's ratios pi. A row of class y earns e = ((1 - a) + a H(y) / pi(y)) / (1 + 4 a (c - 1) / n)
+for each bet a: the divisor is what the error of ratios counted on n rows earns.
 """
 
 import numpy as np

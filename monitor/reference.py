@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import MonitorError
+from monitor.fit import Fitted
 from monitor.tails import SHARES, Tails
 from monitor.witness import Whitening
-from monitor.fit import Fitted
 
 FORMAT = "edgeloop-reference-2"
 # Zip entries carry a time: a fixed one, the earliest that the format knows.
@@ -126,9 +126,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    return np.lib.format.read_array(
-        io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False
-    )
+    return np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
 
 
 def _decode(arrays: dict[str, NDArray[Any]]) -> ReferenceData:

@@ -51,7 +51,7 @@ def fit_whitening(unit: Vectors) -> Whitening:
     """Leading principal components of unit rows (n, hidden), each scaled to variance 1; a single
     one that is zero where the rows do not vary."""
     mean = unit.mean(axis=0, dtype=np.float64)
-    centred = unit - mean.astype(np.float32)
+    centred: Vectors = unit - mean.astype(np.float32)
     variances, directions = _principal(centred)
     kept = variances > SMALLEST_VARIANCE_RATIO * max(float(variances[0]), SMALLEST_NORM)
     count = min(component_count(len(unit)), int(kept.sum()))

@@ -36,9 +36,7 @@ def known(fitted: Fitted) -> Known:
         means=np.zeros((1, components), dtype=np.float32),
         tails=tuple(
             tails.Tails(thresholds[None], rates[None])
-            for thresholds, rates in zip(
-                fitted.tails.thresholds, fitted.tails.rates, strict=True
-            )
+            for thresholds, rates in zip(fitted.tails.thresholds, fitted.tails.rates, strict=True)
         ),
         ratios=class_mix.ratios(fitted.kind_counts)[None],
         margin=witness.margins(components, fitted.rows / effects["witness"]),

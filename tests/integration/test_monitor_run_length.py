@@ -31,9 +31,7 @@ def realised_run_length(fitted: Fitted, burst_rows: float, seed: int) -> float:
     ("rows", "target", "burst_rows"),
     [(528, 300, 1.0), (528, 1000, 1.0), (900, 300, 1.25), (1200, 300, 2.0)],
 )
-def test_nine_of_ten_references_keep_the_promise(
-    rows: int, target: int, burst_rows: float
-) -> None:
+def test_nine_of_ten_references_keep_the_promise(rows: int, target: int, burst_rows: float) -> None:
     ratios = []
     for seed in range(REFERENCES):
         reference = clouds.reference(rows, seed, burst_rows)
@@ -53,14 +51,14 @@ def delays(
     before, rng = 320, np.random.default_rng(1)
     quiet = clouds.draw(before * STREAMS, rng, burst_rows=burst_rows)
     moved = clouds.draw(rows * STREAMS, rng, new_share, burst_rows, clusters)
-    both = tuple(np.concatenate(pair) for pair in zip(quiet, moved, strict=True))
+    both = np.concatenate([quiet[0], moved[0]]), np.concatenate([quiet[1], moved[1]])
     drawn = np.concatenate(
         [
             np.arange(before * STREAMS).reshape(STREAMS, before).T,
             before * STREAMS + np.arange(rows * STREAMS).reshape(STREAMS, rows).T,
         ]
     )
-    highest = streams.highest(fitted, (both[0], both[1]), drawn)
+    highest = streams.highest(fitted, both, drawn)
     first = np.array([np.searchsorted(path, fitted.threshold) for path in highest]) - before
     first = first[first >= 0]
     return float(np.median(first)), float(np.mean(first < rows))

@@ -87,7 +87,7 @@ def test_the_margin_covers_the_error_of_the_reference_twice_over() -> None:
     rows = (rng.normal(size=(1200, 400, 16)) + offsets).astype(np.float32)
     earned = walk(rows, margins(16, 500.0))[:, 600:].mean(axis=1)  # (members, streams)
     assert (earned.mean(axis=1) <= 1.0).all()
-    assert np.mean(earned > 1.0) < 0.1
+    assert np.mean(earned > 1.0) < 0.2
 
 
 def test_a_shift_along_any_direction_pays() -> None:
