@@ -23,6 +23,7 @@ counts = st.lists(st.integers(0, 200), min_size=2, max_size=30).filter(any)
 
 
 @given(counts, st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_a_bet_on_the_reference_itself_is_fair(found: list[int], seed: int) -> None:
     """Whatever the recent mix: the mean over the reference's own ratios is the discount."""
     ratio = ratios(np.array(found)).astype(np.float64)

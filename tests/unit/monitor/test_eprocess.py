@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -33,6 +33,7 @@ def test_a_model_of_one_class_has_no_confidence_and_no_mix() -> None:
 
 
 @given(bets, st.lists(st.floats(1.0, 20.0), min_size=4, max_size=4))
+@settings(deadline=None)
 def test_rows_that_count_for_fewer_never_make_a_fair_bet_unfair(
     found: np.ndarray, effects: list[float]
 ) -> None:
@@ -46,6 +47,7 @@ def test_independent_rows_count_whole() -> None:
 
 
 @given(arrays(np.float64, (30, 3), elements=st.floats(0.0, 3.0)))
+@settings(deadline=None)
 def test_many_streams_advance_as_each_alone(earned: np.ndarray) -> None:
     together = np.zeros((3, 2))
     alone = np.zeros(3)

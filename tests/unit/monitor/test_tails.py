@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -13,6 +13,7 @@ rates = arrays(np.float64, (len(SHARES),), elements=st.floats(0.001, 1.0))
 
 
 @given(scores)
+@settings(deadline=None)
 def test_a_tail_rate_is_never_below_the_observed_share(found: np.ndarray) -> None:
     tails = fit_tails(found)
     observed = np.mean(found[:, None, :] > tails.thresholds[:, :, None], axis=-1)
@@ -21,6 +22,7 @@ def test_a_tail_rate_is_never_below_the_observed_share(found: np.ndarray) -> Non
 
 
 @given(scores)
+@settings(deadline=None)
 def test_rarer_tails_begin_higher(found: np.ndarray) -> None:
     assert (np.diff(fit_tails(found).thresholds, axis=-1) <= 0.0).all()
 
@@ -49,6 +51,7 @@ def test_tails_of_many_references_are_those_of_each() -> None:
 
 
 @given(rates)
+@settings(deadline=None)
 def test_no_member_gains_where_the_tail_is_as_frequent_as_its_rate(found: np.ndarray) -> None:
     exceeded = payoffs(np.ones(len(SHARES), dtype=bool), found).reshape(len(SHARES), len(BETS))
     quiet = payoffs(np.zeros(len(SHARES), dtype=bool), found).reshape(len(SHARES), len(BETS))
@@ -59,6 +62,7 @@ def test_no_member_gains_where_the_tail_is_as_frequent_as_its_rate(found: np.nda
 
 
 @given(rates, arrays(np.bool_, (len(SHARES), 4, 5)))
+@settings(deadline=None)
 def test_many_streams_earn_what_each_would(found: np.ndarray, exceeded: np.ndarray) -> None:
     together = payoffs(exceeded, found[:, None, None])
     assert together.shape == (MEMBERS, 4, 5)

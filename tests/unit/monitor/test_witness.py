@@ -99,6 +99,7 @@ def test_a_shift_along_any_direction_pays() -> None:
 
 
 @given(st.floats(-1e6, 1e6))
+@settings(deadline=None)
 def test_no_row_decides_alone_and_none_ruins(size: float) -> None:
     directions = np.ones((len(RATES), 3), dtype=np.float32)
     earned = payoffs(directions, np.full(3, size, dtype=np.float32), margins(3, 100.0))
