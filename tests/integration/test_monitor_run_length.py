@@ -106,3 +106,11 @@ def test_many_streams_at_once_are_the_detector_itself(burst_rows: float) -> None
         detector.update(x, p)
         alone.append(detector.log_evidence)
     assert np.maximum.accumulate(alone) == pytest.approx(together, abs=1e-3)
+
+
+def test_the_smallest_visible_share_is_seen_and_a_quarter_of_it_mostly_is_not(
+    fitted: Fitted,
+) -> None:
+    share = fitted.smallest_visible_share
+    assert delays(fitted, 3200, share)[1] > 0.8
+    assert delays(fitted, 1600, share / 4.0)[1] < 0.5
