@@ -17,10 +17,13 @@ Kinds = NDArray[np.intp]
 
 LEVEL = 0.01
 PERMUTATIONS = 999
+PERMUTED_AT_ONCE = 111
 # A client's rows may alternate with others': the second look is at so many rows back.
 NEAR_ROWS = 8
 # Bursts longer than this are not measured but refused.
 FAR_ROWS = 64
+# Standard errors above which an agreement stands out.
+CLEAR = 3.0
 # Blocks cut few bursts where they are many times as long.
 BLOCK_BURSTS = 8
 FEWEST_BLOCK_ROWS = 16
@@ -39,16 +42,19 @@ def neighbours_agree_p(kinds: Kinds, seed: int) -> float:
     """Permutation p-value of "rows near one another share a kind no more often than chance": the
     smaller of two looks, the row before and the NEAR_ROWS rows before, doubled."""
     rng = np.random.default_rng([seed, 4])
-    seen = _looks(kinds)
-    as_many = np.ones(len(seen))
-    for _ in range(PERMUTATIONS):
-        as_many += _looks(rng.permutation(kinds)) >= seen
+    seen = _looks(kinds[None])
+    as_many = np.ones(2)
+    for _ in range(PERMUTATIONS // PERMUTED_AT_ONCE):
+        shuffled = rng.permuted(np.repeat(kinds[None], PERMUTED_AT_ONCE, axis=0), axis=1)
+        as_many += np.sum(_looks(shuffled) >= seen, axis=1)
     return min(1.0, 2.0 * float(as_many.min()) / (PERMUTATIONS + 1))
 
 
-def _looks(kinds: Kinds) -> NDArray[np.float64]:
-    each = [agreement(kinds, lag) for lag in range(1, min(NEAR_ROWS, len(kinds) - 1) + 1)]
-    return np.array([each[0], sum(each)])
+def _looks(orders: Kinds) -> NDArray[np.int64]:
+    """(2, orders): agreements with the row before, and with the NEAR_ROWS rows before."""
+    lags = range(1, min(NEAR_ROWS, orders.shape[1] - 1) + 1)
+    each = [np.sum(orders[:, lag:] == orders[:, :-lag], axis=1) for lag in lags]
+    return np.stack([each[0], np.sum(each, axis=0)])
 
 
 def burst_rows(kinds: Kinds) -> float:
@@ -61,7 +67,10 @@ def burst_rows(kinds: Kinds) -> float:
         return 1.0
     lags = range(1, min(FAR_ROWS, rows - 1) + 1)
     excess = [(agreement(kinds, lag) / (rows - lag) - chance) / (1.0 - chance) for lag in lags]
-    return max(1.0, 1.0 + sum(excess))
+    # Beyond the last lag that stands out there is only noise to sum.
+    error = math.sqrt(chance / (1.0 - chance) / rows)
+    standing_out = [lag for lag, value in zip(lags, excess, strict=True) if value > CLEAR * error]
+    return max(1.0, 1.0 + sum(excess[: max(standing_out, default=1)]))
 
 
 def block_rows(burst: float) -> int:

@@ -156,7 +156,7 @@ class Detector:
     def burst_evidence_ratio(self) -> float:
         """From 1 on, live traffic comes in longer bursts than the reference did, so that its
         promise does not cover it; as often in error as the promise is at most broken."""
-        found = _log(float(self.memory.bursts.mean()))
+        found = _log(sum(self.memory.bursts) / len(self.memory.bursts))
         return max(0.0, found) / math.log(self.fitted.target_run_length)
 
     @property

@@ -41,7 +41,7 @@ class Memory:
     olds: NDArray[np.float32]
     mix: NDArray[np.float32]
     old_kinds: NDArray[np.int16]
-    bursts: NDArray[np.float64]
+    bursts: list[float]
     since_reset: int = 0
     observations: int = 0
     skipped: int = 0
@@ -59,12 +59,12 @@ class Memory:
             olds=np.zeros((LAG, components), dtype=np.float32),
             mix=np.repeat(ratios[None], rates, axis=0),
             old_kinds=np.zeros(LAG, dtype=np.int16),
-            bursts=np.zeros(neighbours.MEMBERS),
+            bursts=[0.0] * neighbours.MEMBERS,
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """By name, in the order of their bytes."""
-        return {name: getattr(self, name) for name in ARRAYS}
+        return {name: np.asarray(getattr(self, name)) for name in ARRAYS}
 
 
 def fingerprint(fitted: Fitted) -> bytes:
@@ -105,11 +105,13 @@ def decode(state: bytes, like: Memory, reference: bytes) -> Memory:
             "a detector state belongs to another reference; delete it, the detector then "
             "starts afresh"
         )
-    arrays, offset = {}, HEAD.size
+    arrays: dict[str, Any] = {}
+    offset = HEAD.size
     for name, array in like.arrays().items():
         stored = np.frombuffer(body, ARRAYS[name], count=array.size, offset=offset)
         arrays[name] = stored.reshape(array.shape).astype(array.dtype)
         offset += array.nbytes
+    arrays["bursts"] = arrays["bursts"].tolist()
     return Memory(
         **arrays,
         since_reset=since_reset,

@@ -1,4 +1,4 @@
-"""The smallest shift that can be seen, in the user's unit: the share of traffic from a new topic."""
+"""The smallest shift that can be seen, in the user's unit: a new topic's share of traffic."""
 
 import math
 

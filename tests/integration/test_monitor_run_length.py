@@ -29,7 +29,7 @@ def realised_run_length(fitted: Fitted, burst_rows: float, seed: int) -> float:
 
 @pytest.mark.parametrize(
     ("rows", "target", "burst_rows"),
-    [(528, 300, 1.0), (528, 1000, 1.0), (800, 300, 1.25), (1200, 300, 2.0)],
+    [(528, 300, 1.0), (528, 1000, 1.0), (900, 300, 1.25), (1200, 300, 2.0)],
 )
 def test_nine_of_ten_references_keep_the_promise(rows: int, target: int, burst_rows: float) -> None:
     ratios = []
@@ -51,14 +51,14 @@ def delays(
     before, rng = 320, np.random.default_rng(1)
     quiet = clouds.draw(before * STREAMS, rng, burst_rows=burst_rows)
     moved = clouds.draw(rows * STREAMS, rng, new_share, burst_rows, clusters)
-    both = tuple(np.concatenate(pair) for pair in zip(quiet, moved, strict=True))
+    both = np.concatenate([quiet[0], moved[0]]), np.concatenate([quiet[1], moved[1]])
     drawn = np.concatenate(
         [
             np.arange(before * STREAMS).reshape(STREAMS, before).T,
             before * STREAMS + np.arange(rows * STREAMS).reshape(STREAMS, rows).T,
         ]
     )
-    highest = streams.highest(fitted, (both[0], both[1]), drawn)
+    highest = streams.highest(fitted, both, drawn)
     first = np.array([np.searchsorted(path, fitted.threshold) for path in highest]) - before
     first = first[first >= 0]
     return float(np.median(first)), float(np.mean(first < rows))
@@ -106,3 +106,11 @@ def test_many_streams_at_once_are_the_detector_itself(burst_rows: float) -> None
         detector.update(x, p)
         alone.append(detector.log_evidence)
     assert np.maximum.accumulate(alone) == pytest.approx(together, abs=1e-3)
+
+
+def test_the_smallest_visible_share_is_seen_and_a_quarter_of_it_mostly_is_not(
+    fitted: Fitted,
+) -> None:
+    share = fitted.smallest_visible_share
+    assert delays(fitted, 3200, share)[1] > 0.8
+    assert delays(fitted, 1600, share / 4.0)[1] < 0.5

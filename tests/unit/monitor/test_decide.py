@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.decide import LoopState, binomial_upper_bound, decide, schedule_due
@@ -88,6 +88,7 @@ def states(draw: st.DrawFn) -> LoopState:
 
 
 @given(states())
+@settings(deadline=None)
 def test_no_state_is_without_a_decision_and_none_trains_when_it_must_not(state: LoopState) -> None:
     decision = decide(state)
     assert decision.reasons
@@ -117,6 +118,7 @@ def test_the_binomial_bound_is_exact(successes: int, rows: int, bound: float) ->
 
 
 @given(st.integers(1, 3000), st.data())
+@settings(deadline=None)
 def test_the_binomial_bound_lies_between_the_share_and_one(rows: int, data: st.DataObject) -> None:
     successes = data.draw(st.integers(0, rows))
     assert successes / rows < binomial_upper_bound(successes, rows) <= 1.0 or successes == rows
