@@ -9,16 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.records import Verdict
+from edgeloop.tasks import Answer
+
+NO_ANSWER = Answer()
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One answered request: embedding (hidden,) float32, probabilities (classes,) float64."""
+    """One answered text or pair: embedding (hidden,) float32, probabilities (classes,) float64; how
+    many tokens the model read and how many of them it does not know; its answer."""
 
     text: str
     embedding: NDArray[np.float32]
     probabilities: NDArray[np.float64]
     tokens: int
+    unknown_tokens: int = 0
+    answer: Answer = NO_ANSWER
 
 
 @dataclass(frozen=True, slots=True)
