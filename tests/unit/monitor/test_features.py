@@ -115,7 +115,14 @@ def test_the_main_script_is_that_of_most_letters() -> None:
 
 @pytest.mark.parametrize(
     ("character", "script"),
-    [("a", "LATIN"), ("ß", "LATIN"), ("я", "CYRILLIC"), ("中", "CJK"), ("ひ", "HIRAGANA"), ("1", "")],
+    [
+        ("a", "LATIN"),
+        ("ß", "LATIN"),
+        ("я", "CYRILLIC"),
+        ("中", "CJK"),
+        ("ひ", "HIRAGANA"),
+        ("1", ""),
+    ],
 )
 def test_a_letter_has_the_script_of_its_name(character: str, script: str) -> None:
     assert script_of(character) == script
