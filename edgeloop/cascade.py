@@ -84,8 +84,8 @@ class CascadeModel:
         self._second_temperature = np.float32(settings.second_temperature)
 
     def answer(self, text: TextInput, truncate: bool = True) -> Answered:
-        """Tokens, unknown ones and truncation are those of the stage that answered; the embedding is always the
-        first stage's, so that drift is measured on every row alike.
+        """Tokens, unknown ones and truncation are those of the stage that answered; the embedding
+        is always the first stage's, so that drift is measured on every row alike.
 
         Raises TextTooLong where that stage would cut the text and `truncate` is false.
         """

@@ -2,14 +2,17 @@
 command line puts the two together.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.records import Verdict
-from edgeloop.tasks import Answer
+from edgeloop.rows import TextInput, whole_text
+from edgeloop.runtime import Answered
+from edgeloop.tasks import Answer, Task
 
 NO_ANSWER = Answer()
 
@@ -27,9 +30,28 @@ class Observation:
     answer: Answer = NO_ANSWER
 
 
+def observed(text: TextInput, answered: Answered, task: Task, labels: Sequence[str]) -> Observation:
+    """What the monitor is told of a text or pair and a model's answer to it."""
+    answer, probabilities = task.read(answered.output, labels)
+    return Observation(
+        whole_text(text),
+        answered.output.embedding,
+        probabilities,
+        answered.tokens,
+        answered.unknown_tokens,
+        answer,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ObserverStatus:
-    """Where the drift monitor stands."""
+    """Where the drift monitor stands.
+
+    `log_evidence` and `threshold` are the primary detector's; `evidence_ratios` has each
+    detector's evidence over its threshold, and from an alarm on at least what it was then, until
+    the traffic is quiet again. `effect_size`: the largest distance between the recent rows and the
+    reference of any feature, 0 to 1.
+    """
 
     armed: bool
     observations: int
@@ -40,6 +62,13 @@ class ObserverStatus:
     verified_run_length: float
     alarms: int
     alarmed: bool
+    state: str = "ok"
+    evidence_ratios: dict[str, float] = field(default_factory=dict)
+    effect_size: float = 0.0
+    reference_rows: int = 0
+    reference_timestamp_seconds: float = 0.0
+    smallest_visible_share: float = 1.0
+    state_bytes: int = 0
 
 
 class Observer(Protocol):

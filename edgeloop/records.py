@@ -275,8 +275,24 @@ class Movement(Record):
     recent_ratio: float
 
 
+class FeatureMovement(Record):
+    """A feature's median in the reference and in recent traffic, and the evidence of its own
+    detector over the threshold."""
+
+    name: str
+    reference_median: float
+    recent_median: float
+    evidence_ratio: float
+
+
 class Verdict(Record):
-    """A drift alarm: when, on what evidence, and what moved."""
+    """A drift alarm: when, on what evidence, and what moved.
+
+    `detector`: the one whose evidence is highest over its threshold, `log_evidence` and `threshold`
+    are its; `detectors`: all that had passed theirs. `onset_observation`: where the drift is
+    estimated to have begun. `ngrams`: salted hashes (monitor.words). `reference_rows`: ids of the
+    reference rows that the new ones are most like.
+    """
 
     model: str
     bundle_digest: str
@@ -289,6 +305,12 @@ class Verdict(Record):
     target_run_length: int
     words: tuple[Movement, ...]
     classes: tuple[Movement, ...]
+    detectors: tuple[str, ...] = ()
+    evidence_ratios: dict[str, float] = {}
+    onset_observation: int | None = None
+    features: tuple[FeatureMovement, ...] = ()
+    ngrams: tuple[Movement, ...] = ()
+    reference_rows: tuple[str, ...] = ()
 
 
 class Decision(Record):

@@ -75,8 +75,8 @@ class RowOutput:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """A model's answer to one text or pair: how many tokens of it were read, whether it had more,
-    which stage answered ("model" where there is only one), and how many of the tokens the model does
-    not know (of a linear model, n-grams)."""
+    which stage answered ("model" where there is only one), and how many of the tokens the model
+    does not know (of a linear model, n-grams)."""
 
     output: RowOutput
     tokens: int

@@ -1,10 +1,10 @@
-"""What the secondary detectors measure against: fitted beside the primary, shipped in reference.npz.
+"""What the secondary detectors measure against: fitted beside the primary, in reference.npz.
 
 One promise for all detectors together: of the false alarms that it allows the primary may raise
 PRIMARY_SHARE, the secondary ones together the rest. Rates of alarms add up, whatever the detectors
 share, so that the primary is fitted for L / PRIMARY_SHARE rows between false alarms and the family
-for L / (1 - PRIMARY_SHARE). The primary sees most shifts first and pays for that with a threshold
-that is ln(1 / 0.8) = 0.2 nats higher; the family's is ln 5 = 1.6 nats higher than it would be alone.
+for L / (1 - PRIMARY_SHARE). The primary sees most shifts first: its threshold is ln(1 / 0.8) = 0.2
+nats higher than it would be alone, the family's ln 5 = 1.6.
 """
 
 import math

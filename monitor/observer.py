@@ -1,45 +1,46 @@
-"""The Observer of one bundle: every answered text goes through the drift detector of the
-reference that ships with the model; at the alarm a verdict says what moved.
+"""The Observer of one bundle: every answered text goes through the drift detectors of the reference
+that ships with the model; at an alarm a verdict says what moved.
+
+The detectors start again at an alarm. What they had reached stands in the status until the traffic
+is quiet again (monitor.states); then the next alarm may come.
 """
 
 import logging
-import struct
-import zlib
+import math
+import time
 from datetime import UTC, datetime
 
-import msgspec
+import numpy as np
 
 from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.errors import MonitorError
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.records import Verdict
-from monitor.detector import Alarm, Detector
+from monitor.detector import Detector
+from monitor.explain import Newcomers, effect_size, what_moved
+from monitor.features import read_features
+from monitor.observer_state import (
+    ObserverState,
+    decode_state,
+    encode_state,
+    pack_row,
+    unpack_row,
+)
+from monitor.onset import EvidencePath, rows_since_onset
 from monitor.reference import load_reference
-from monitor.words import Recent, moved_classes, risen_words
+from monitor.secondary import Secondary
+from monitor.states import Health, Seen, next_health, proven_harm
+from monitor.tally import Tally
+from monitor.words import Recent, RecentRow, hash_ngrams, word_list
 
 logger = logging.getLogger(__name__)
 
-DETECTOR = "e-process-mixture"
-# Drift is taken to have begun when the evidence was last no higher than without drift: half of the
-# threshold, or the level that it wanders about anyway. On the example's traffic that lay mostly
-# within 20 rows of the truth; the minimum of the evidence did not.
-ONSET_RATIO = 0.5
-ORDINARY_LOG_EVIDENCE = 4.0
+# The primary detector's name; the secondary ones are named like their features.
+MIXTURE = "mixture"
 # Shares of fewer rows than this say little, however fast the alarm came.
 LEAST_EXPLAINED_ROWS = 20
-
-
-STATE_MAGIC = b"ELO1"
-STATE_HEAD = struct.Struct("<4sI")
-
-
-class _State(msgspec.Struct, array_like=True):
-    """The magic's last digit is the version of this."""
-
-    bundle_digest: str
-    detector: bytes
-    rows_since_onset: int
-    recent: list[tuple[list[str], int]]
+# The state is made once in so many rows, to know its size.
+MEASURED_EVERY_ROWS = 1_024
 
 
 class DriftObserver:
@@ -50,100 +51,231 @@ class DriftObserver:
         self._reference = load_reference(bundle.file(REFERENCE))
         self.model = bundle.manifest.name
         self._bundle_digest = bundle.digest
-        self._detector = Detector(self._reference.fitted)
+        self._fitted_at = datetime.fromisoformat(bundle.manifest.created_at).timestamp()
+        fitted, self.family = self._reference.fitted, self._reference.family
+        self._detector = Detector(fitted)
+        self._secondary = Secondary(self.family.scales)
+        self._context = self.family.context()
+        self._has_classes = len(self.family.names) < len(self.family.scales)
         self._recent = Recent()
-        self._rows_since_onset = 0
-        fitted = self._reference.fitted
-        self._ordinary = max(ONSET_RATIO * fitted.threshold, ORDINARY_LOG_EVIDENCE)
+        self._path = EvidencePath()
+        self._newcomers = Newcomers(fitted.centroids.shape[1])
+        self._health = Health()
+        self._harm: bool | None = None
+        self._alarmed = False
+        self._alarms = 0
+        self._standing: dict[str, float] = {}
+        self._standing_log_evidence = -math.inf
+        self._before = 0.0
+        self.tally = Tally(self.family.scales)
+        self._state_bytes = len(self.state())
         logger.info(
-            "event=monitor_ready model=%s armed=%s rows=%d target_run_length=%d reason=%r",
+            "event=monitor_ready model=%s armed=%s rows=%d target_run_length=%d secondary=%d "
+            "secondary_armed=%s reason=%r",
             self.model,
             fitted.armed,
             fitted.rows,
-            fitted.target_run_length,
+            self.family.promised,
+            len(self.family.scales),
+            self.family.armed,
             fitted.reason,
         )
 
     def observe(self, observation: Observation) -> Verdict | None:
-        """Take one observation; a verdict is returned once, at the alarm."""
-        skipped = self._detector.skipped
-        alarm = self._detector.update(observation.embedding, observation.probabilities)
-        if self._detector.skipped > skipped:
-            return None
-        self._recent.add(observation.text, int(observation.probabilities.argmax()))
-        low = self._detector.log_evidence <= self._ordinary
-        self._rows_since_onset = 0 if low else self._rows_since_onset + 1
-        return None if alarm is None else self._verdict(alarm)
+        """Take one observation; a verdict is returned once per alarm. An alarm that is raised again
+        before the traffic was quiet is no new one."""
+        started = time.perf_counter()
+        verdict = self._observe(observation)
+        self.tally.took(time.perf_counter() - started)
+        return verdict
 
-    def _verdict(self, alarm: Alarm) -> Verdict:
-        known, rows = self._reference, self._reference.fitted.rows
-        explained = min(len(self._recent), max(self._rows_since_onset, LEAST_EXPLAINED_ROWS))
-        words, classes = self._recent.count(explained)
+    def _observe(self, observation: Observation) -> Verdict | None:
+        skipped = self._detector.skipped
+        self._detector.update(observation.embedding, observation.probabilities)
+        if self._detector.skipped > skipped:
+            self.tally.skipped += 1
+            return None
+        self.tally.observations += 1
+        self._take(observation)
+        verdict = self._judge(observation)
+        if self.tally.observations % MEASURED_EVERY_ROWS == 0:
+            self._state_bytes = len(self.state())
+        return verdict
+
+    def _take(self, observation: Observation) -> None:
+        """The features to the secondary detectors, and what may explain an alarm to the recent."""
+        predicted = int(observation.probabilities.argmax())
+        values = read_features(observation, self.family.names, self._context)
+        if self._has_classes:
+            values.append(float(predicted))
+        levels = self._secondary.levels(values)
+        self._secondary.update(levels)
+        self.tally.count(levels)
+        words = word_list(observation.text)
+        ngrams = hash_ngrams(words, self.family.salt)
+        self._recent.add(RecentRow(frozenset(words), ngrams, predicted, tuple(values)))
+
+    def _judge(self, observation: Observation) -> Verdict | None:
+        primary, secondary = self._primary_ratio(), self._secondary_ratio()
+        highest = max(primary, secondary)
+        self._path.add(highest)
+        self._newcomers.add(observation.embedding, highest - self._before)
+        self._before = highest
+        alarm = self._reference.fitted.armed and (
+            primary >= 1.0 or (self.family.armed and secondary >= 1.0)
+        )
+        since = rows_since_onset(self._path.values()) if alarm else 0
+        self._health = next_health(self._health, Seen(alarm, highest, since), self._harm)
+        verdict = self._alarm(since) if alarm else None
+        if self._health.state in ("ok", "recovering"):
+            self._stand_down()
+        return verdict
+
+    def _primary_ratio(self) -> float:
+        return _ratio(self._detector.log_evidence, self._reference.fitted.threshold)
+
+    def _secondary_ratio(self) -> float:
+        return _ratio(float(self._secondary.log_evidence.max()), self.family.threshold)
+
+    def _alarm(self, since: int) -> Verdict | None:
+        """Start the detectors again; the verdict, where this alarm is a new one."""
+        ratios = self._running_ratios()
+        verdict = None if self._alarmed else self._verdict(ratios, since)
+        self._standing = {name: max(r, self._standing.get(name, r)) for name, r in ratios.items()}
+        self._standing_log_evidence = max(self._standing_log_evidence, self._detector.log_evidence)
+        self._detector.reset()
+        self._secondary.reset()
+        self._path.clear()
+        self._before = 0.0
+        if verdict is not None:
+            self._alarmed = True
+            self._alarms += 1
+            self.tally.alarms += 1
+        return verdict
+
+    def _stand_down(self) -> None:
+        """The traffic is quiet again: the next alarm is a new one."""
+        self._alarmed = False
+        self._standing = {}
+        self._standing_log_evidence = -math.inf
+
+    def _running_ratios(self) -> dict[str, float]:
+        """Each detector's evidence over its threshold, since it started."""
+        evidence = self._secondary.log_evidence.tolist()
+        threshold = self.family.threshold
+        own = {
+            name: _ratio(log, threshold)
+            for name, log in zip(self._secondary.names, evidence, strict=True)
+        }
+        return {MIXTURE: self._primary_ratio(), **own}
+
+    def _verdict(self, ratios: dict[str, float], since: int) -> Verdict:
+        reference, detector = self._reference, self._detector
+        first = max(ratios, key=lambda name: ratios[name])
+        threshold = reference.fitted.threshold if first == MIXTURE else self.family.threshold
+        recent = self._recent.last(max(since, LEAST_EXPLAINED_ROWS))
+        moved = what_moved(recent, reference, ratios)
         return Verdict(
             model=self.model,
             bundle_digest=self._bundle_digest,
             at=datetime.now(UTC).isoformat(timespec="microseconds"),
-            observation=alarm.observation,
-            detector=DETECTOR,
-            log_evidence=alarm.log_evidence,
-            threshold=known.fitted.threshold,
-            parts=alarm.parts,
-            target_run_length=known.fitted.target_run_length,
-            words=risen_words(words, explained, known.words, rows),
-            classes=moved_classes(classes, explained, known.class_counts, known.labels),
+            observation=detector.observations,
+            detector=first,
+            log_evidence=ratios[first] * threshold,
+            threshold=threshold,
+            parts=detector.parts,
+            target_run_length=self.family.promised,
+            words=moved.words,
+            classes=moved.classes,
+            detectors=tuple(name for name, ratio in ratios.items() if ratio >= 1.0),
+            evidence_ratios=ratios,
+            onset_observation=max(1, detector.observations - since + 1),
+            features=moved.features,
+            ngrams=moved.ngrams,
+            reference_rows=self._newcomers.nearest(reference.fitted.centroids, self.family.row_ids),
         )
 
+    def note_accuracy(self, upper_bound: float | None, floor: float) -> None:
+        """What is known of the accuracy now: its upper confidence bound (None: nothing), and the
+        floor. Takes effect with the next row. Of any thread."""
+        self._harm = proven_harm(upper_bound, floor)
+
     def status(self) -> ObserverStatus:
-        """A snapshot for /metrics and /drift."""
+        """A snapshot for /metrics and /drift. Of any thread."""
         detector, fitted = self._detector, self._detector.fitted
+        ratios = self._running_ratios()
         return ObserverStatus(
             armed=fitted.armed,
             observations=detector.observations,
             skipped=detector.skipped,
-            log_evidence=detector.log_evidence,
+            log_evidence=max(detector.log_evidence, self._standing_log_evidence),
             threshold=fitted.threshold,
-            target_run_length=fitted.target_run_length,
-            verified_run_length=fitted.verified_run_length,
-            alarms=detector.alarms,
-            alarmed=detector.alarmed,
+            target_run_length=self.family.promised,
+            verified_run_length=self._reference.verified_run_length,
+            alarms=self._alarms,
+            alarmed=self._alarmed,
+            state=self._health.state,
+            evidence_ratios={
+                name: max(ratio, self._standing.get(name, ratio)) for name, ratio in ratios.items()
+            },
+            effect_size=effect_size(self._recent.rows(), self.family.scales),
+            reference_rows=fitted.rows,
+            reference_timestamp_seconds=self._fitted_at,
+            smallest_visible_share=fitted.smallest_visible_share,
+            state_bytes=self._state_bytes,
         )
 
     def state(self) -> bytes:
         """What restore() needs to go on exactly as this observer would."""
-        body = msgspec.msgpack.encode(
-            _State(
-                self._bundle_digest,
-                self._detector.state(),
-                self._rows_since_onset,
-                [(sorted(words), predicted) for words, predicted in self._recent.rows()],
+        return encode_state(
+            ObserverState(
+                bundle_digest=self._bundle_digest,
+                detector=self._detector.state(),
+                secondary=self._secondary.evidence.astype("<f8").tobytes(),
+                path=self._path.values().astype("<f4").tobytes(),
+                direction=self._newcomers.direction.astype("<f4").tobytes(),
+                recent=[pack_row(row) for row in self._recent.rows()],
+                state=self._health.state,
+                quiet_rows=self._health.quiet_rows,
+                needed_rows=self._health.needed_rows,
+                harm=self._harm,
+                alarmed=self._alarmed,
+                alarms=self._alarms,
+                standing=self._standing,
+                standing_log_evidence=self._standing_log_evidence,
+                before=self._before,
             )
         )
-        return STATE_HEAD.pack(STATE_MAGIC, zlib.crc32(body)) + body
 
     def restore(self, state: bytes) -> None:
         """Go on from a state. Raises MonitorError where it is damaged, of another bundle or of
         another version; the observer is then as it was."""
-        stored = _decode(state)
-        if stored.bundle_digest != self._bundle_digest:
+        stored = decode_state(state, self._bundle_digest)
+        secondary = np.frombuffer(stored.secondary, "<f8")
+        direction = np.frombuffer(stored.direction, "<f4")
+        if secondary.size != self._secondary.evidence.size or (
+            direction.size != self._newcomers.direction.size
+        ):
             raise MonitorError(
-                f"an observer state of the bundle {stored.bundle_digest[:12]} does not fit "
-                f"{self._bundle_digest[:12]}; delete it, the observer then starts afresh"
+                f"an observer state with {secondary.size} secondary members does not fit "
+                f"{self._secondary.evidence.size}; delete it, the observer then starts afresh"
             )
         self._detector.restore(stored.detector)
-        self._rows_since_onset = stored.rows_since_onset
+        self._secondary.evidence[:] = secondary.reshape(self._secondary.evidence.shape)
+        self._newcomers.direction[:] = direction
+        self._path.restore(np.frombuffer(stored.path, "<f4"))
+        self._restore_rows(stored)
+
+    def _restore_rows(self, stored: ObserverState) -> None:
         self._recent = Recent()
-        for words, predicted in stored.recent:
-            self._recent.add_words(frozenset(words), predicted)
+        for row in stored.recent:
+            self._recent.add(unpack_row(row))
+        self._health = Health(stored.state, stored.quiet_rows, stored.needed_rows)
+        self._harm, self._before = stored.harm, stored.before
+        self._alarmed, self._alarms = stored.alarmed, stored.alarms
+        self._standing = stored.standing
+        self._standing_log_evidence = stored.standing_log_evidence
 
 
-def _decode(state: bytes) -> _State:
-    body = state[STATE_HEAD.size :]
-    try:
-        if state[: STATE_HEAD.size] != STATE_HEAD.pack(STATE_MAGIC, zlib.crc32(body)):
-            raise ValueError("its checksum or its version does not fit")
-        return msgspec.msgpack.decode(body, type=_State)
-    except (ValueError, msgspec.MsgspecError) as problem:
-        raise MonitorError(
-            f"an observer state of {len(state)} bytes is damaged or of another version "
-            f"({problem}); delete it, the observer then starts afresh"
-        ) from None
+def _ratio(log_evidence: float, threshold: float) -> float:
+    return log_evidence / threshold if threshold > 0.0 else 0.0

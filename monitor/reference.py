@@ -18,12 +18,22 @@ from numpy.typing import NDArray
 
 from edgeloop.errors import MonitorError
 from monitor.eprocess import PARTS, TAIL_SHARES, Tails
+from monitor.family import Family, decode_family, encode_family, promise_figures
 from monitor.fit import Fitted
 
 FORMAT = "edgeloop-reference-1"
 # Zip entries carry a time: a fixed one, the earliest that the format knows.
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-ARRAYS = ("centroids", "thresholds", "rates", "class_counts", "word_counts", "words", "settings")
+ARRAYS = (
+    "centroids",
+    "thresholds",
+    "rates",
+    "class_counts",
+    "word_counts",
+    "words",
+    "family",
+    "settings",
+)
 SETTINGS = tuple(field.name for field in fields(Fitted) if field.name not in ("centroids", "tails"))
 
 
@@ -36,6 +46,13 @@ class ReferenceData:
     labels: tuple[str, ...]
     class_counts: tuple[int, ...]
     words: dict[str, int]
+    family: Family
+
+    @property
+    def verified_run_length(self) -> float:
+        """Of all detectors together."""
+        figures = promise_figures(self.fitted, self.family)
+        return float(figures.get("verified_run_length", self.fitted.verified_run_length))
 
 
 def save_reference(data: ReferenceData, path: Path) -> None:
@@ -65,6 +82,7 @@ def _arrays(data: ReferenceData) -> dict[str, NDArray[Any]]:
         "class_counts": np.array(data.class_counts, dtype="<u4"),
         "word_counts": np.array(list(data.words.values()), dtype="<u4"),
         "words": _text("\n".join(data.words)),
+        "family": encode_family(data.family),
         "settings": _text(json.dumps(document, sort_keys=True, ensure_ascii=False)),
     }
 
@@ -113,6 +131,7 @@ def _decode(arrays: dict[str, NDArray[Any]]) -> ReferenceData:
         words=dict(
             zip(words.split("\n") if words else [], arrays["word_counts"].tolist(), strict=True)
         ),
+        family=decode_family(arrays["family"]),
     )
     _check(data)
     return data

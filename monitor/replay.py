@@ -13,7 +13,7 @@ import httpx
 from edgeloop.bundle import Bundle
 from edgeloop.errors import MonitorError, RecipeError
 from edgeloop.models import open_model
-from edgeloop.observer import Observation, ObserverStatus
+from edgeloop.observer import ObserverStatus, observed
 from edgeloop.records import Verdict
 from edgeloop.tasks import TASKS, Task
 from monitor.observer import DriftObserver
@@ -206,7 +206,8 @@ def _read_drift(document: dict[str, Any]) -> _Drift:
     verdict = document["verdict"]
     names = ObserverStatus.__dataclass_fields__
     return _Drift(
-        status=ObserverStatus(**{name: document[name] for name in names}),
+        # An older server does not say all of it.
+        status=ObserverStatus(**{name: document[name] for name in names if name in document}),
         pending=int(document["pending_observations"]),
         bundle_digest=str(document["bundle_digest"]),
         verdict=None if verdict is None else Verdict.model_validate(verdict, strict=False),
@@ -249,12 +250,9 @@ def replay_offline(
     tally = _Tally(len(rows), progress)
     for _, text, label in rows:
         answered = model.answer(text)
-        output = answered.output
-        probabilities = task.probabilities(output, manifest.labels)
-        verdict = observer.observe(
-            Observation(text, output.embedding, probabilities, answered.tokens)
-        )
-        tally.answered(_sorted(task, label), task.answer(output, manifest.labels).label)
+        seen = observed(text, answered, task, manifest.labels)
+        verdict = observer.observe(seen)
+        tally.answered(_sorted(task, label), seen.answer.label)
         status = observer.status()
         tally.evidence.append((status.observations, status.log_evidence))
         if verdict is not None:

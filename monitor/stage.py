@@ -4,6 +4,7 @@ Reads dataset/reference.jsonl and the model in candidates/<chosen>/ of the run; 
 reference/{reference.npz,record.json}.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -11,21 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeloop.bundle import REFERENCE
 from edgeloop.errors import MonitorError
 from edgeloop.models import Model, open_model
+from edgeloop.observer import Observation, observed
 from edgeloop.recipe import Recipe
 from edgeloop.records import Dataset, Reference
 from edgeloop.records_compress import Certificate
-from edgeloop.rows import Row, TextInput, read_rows, whole_text
+from edgeloop.rows import Row, TextInput, read_rows
 from edgeloop.rundir import RECORD_NAME, RunDir, digest_entries, list_files
 from edgeloop.tasks import TASKS, Task
+from monitor.family import Explained, fit_family, nearest_rows, primary_target, promise_figures
 from monitor.fit import fit_reference
-from monitor.geometry import Vectors
 from monitor.reference import FORMAT, ReferenceData, reference_figures, save_reference
-from monitor.words import count_words
+from monitor.words import count_ngrams, count_words
 
 SPLIT = "reference"
 # Bump where a change of the method must make runs fit their reference again.
@@ -67,13 +68,13 @@ def run(
     def work(folder: Path, inputs_digest: str) -> Reference:
         model = open_model(chosen, recipe.serve.max_tokens)
         rows = read_rows(run.folder("dataset"), SPLIT)
-        scorer = Scorer(model, TASKS[recipe.task], dataset.labels, progress)
-        data = _fit(scorer, rows, target)
+        scorer = Scorer(model, recipe.task, dataset.labels, progress)
+        data = _fit(scorer, rows, target, _salt(dataset))
         save_reference(data, folder / REFERENCE)
         return Reference(
             inputs_digest=inputs_digest,
             files=list_files(folder, (RECORD_NAME,)),
-            **reference_figures(data.fitted),
+            **{**reference_figures(data.fitted), **promise_figures(data.fitted, data.family)},
         )
 
     record = run.run_stage("reference", Reference, inputs, work)
@@ -93,33 +94,54 @@ class Scorer:
     """The artefact that ships, and what its numbers mean."""
 
     model: Model
-    task: Task
+    task_name: str
     labels: tuple[str, ...]
     progress: Progress
 
+    @property
+    def task(self) -> Task:
+        """The meaning of its numbers."""
+        return TASKS[self.task_name]
 
-def _fit(scorer: Scorer, rows: Sequence[Row], target: int) -> ReferenceData:
+
+def _fit(scorer: Scorer, rows: Sequence[Row], target: int, salt: bytes) -> ReferenceData:
     # A text-embedding row is its anchor here, the kind of text that is asked about when served.
     texts = scorer.task.inputs(rows)[: len(rows)]
-    embeddings, probabilities = _score(scorer, texts)
+    seen = _score(scorer, texts)
+    embeddings = np.stack([row.embedding for row in seen])
+    probabilities = np.stack([row.probabilities for row in seen])
     scorer.progress(f"reference: simulating a false-alarm interval of {target} rows")
-    fitted = fit_reference(embeddings, probabilities, target, SEED)
+    fitted = fit_reference(embeddings, probabilities, primary_target(target), SEED)
     names = scorer.task.class_names(scorer.labels)
     classes = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
-    words = count_words(whole_text(text) for text in texts)
-    return ReferenceData(fitted, names, tuple(classes.tolist()), words)
+    explained = Explained(
+        salt=salt,
+        ngrams=count_ngrams((row.text for row in seen), salt),
+        row_ids=nearest_rows(embeddings, fitted.centroids, [row.id for row in rows]),
+    )
+    return ReferenceData(
+        fitted,
+        names,
+        tuple(classes.tolist()),
+        count_words(row.text for row in seen),
+        fit_family(seen, scorer.task_name, fitted, target, explained, SEED),
+    )
 
 
-def _score(scorer: Scorer, texts: Sequence[TextInput]) -> tuple[Vectors, NDArray[np.float64]]:
-    """embeddings (n, hidden) and probabilities (n, classes), one text at a time as when served."""
-    embeddings, probabilities, said = [], [], time.monotonic()
+def _score(scorer: Scorer, texts: Sequence[TextInput]) -> list[Observation]:
+    """The texts as the live monitor would see them, one at a time as when served."""
+    seen, said = [], time.monotonic()
     for done, text in enumerate(texts):
         if time.monotonic() - said >= PROGRESS_SECONDS:
             said = time.monotonic()
             scorer.progress(f"reference: {done} of {len(texts)} rows scored")
-        (output,) = scorer.model.score([text])
-        embeddings.append(output.embedding)
-        probabilities.append(scorer.task.probabilities(output, scorer.labels))
+        answered = scorer.model.answer(text)
+        seen.append(observed(text, answered, scorer.task, scorer.labels))
     if not texts:
         raise MonitorError("the reference has no rows; name some under data.files.reference")
-    return np.stack(embeddings), np.stack(probabilities)
+    return seen
+
+
+def _salt(dataset: Dataset) -> bytes:
+    """Of the hashes of n-grams; the same rows have the same."""
+    return hashlib.blake2b(dataset.digest.encode(), digest_size=16).digest()

@@ -8,12 +8,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import MonitorError
-from edgeloop.observer import Observation, Observer
+from edgeloop.observer import Observation, Observer, observed
 from edgeloop.records import Verdict
 from edgeloop.runtime import OnnxModel
 from edgeloop.tasks import TASKS
 from monitor.metrics import COUNTERS, GAUGES, DriftCollector
-from monitor.observer import DETECTOR, DriftObserver
+from monitor.observer import MIXTURE, DriftObserver
 from tests import monitored, tiny
 
 SHIFTED = ["gas cylinder my bottle please swap", "the gas bottle is empty", "swap my cylinder now"]
@@ -27,10 +27,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def observations(bundle: Bundle, texts: list[str]) -> list[Observation]:
     model = OnnxModel(bundle.file(MODEL), bundle.file(TOKENIZER), bundle.manifest.max_tokens)
     task, labels = TASKS[bundle.manifest.task], bundle.manifest.labels
-    return [
-        Observation(text, output.embedding, task.probabilities(output, labels), tokens=8)
-        for text, output in zip(texts, model.score(texts), strict=True)
-    ]
+    return [observed(text, model.answer(text), task, labels) for text in texts]
 
 
 def ordinary(count: int) -> list[str]:
@@ -102,7 +99,7 @@ def test_every_metric_is_there_before_the_first_request(bundle: Bundle) -> None:
     found = generate_latest(registry).decode()
     for name in (*GAUGES, *COUNTERS):
         assert f'{name}{{model="tiny"}} ' in found
-    labels = {"model": "tiny", "detector": DETECTOR}
+    labels = {"model": "tiny", "detector": MIXTURE, "slice": "all"}
     assert registry.get_sample_value("edgeloop_drift_evidence_ratio", labels) == 0.0
     assert registry.get_sample_value("edgeloop_drift_armed", {"model": "tiny"}) == 1.0
 
@@ -116,7 +113,7 @@ def test_metrics_follow_the_observer_of_the_moment(bundle: Bundle) -> None:
         return registry.get_sample_value(f"edgeloop_drift_{name}", {"model": "tiny", **labels})
 
     assert (value("observations_total"), value("alarms_total"), value("alarmed")) == (90, 1, 1)
-    assert (value("evidence_ratio", detector=DETECTOR) or 0.0) >= 1.0
+    assert (value("evidence_ratio", detector=MIXTURE, slice="all") or 0.0) >= 1.0
     assert value("target_run_length_observations") == monitored.TARGET
     current[0] = DriftObserver(bundle)
     assert (value("observations_total"), value("alarms_total"), value("alarmed")) == (0, 0, 0)

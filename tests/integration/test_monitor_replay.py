@@ -12,8 +12,9 @@ import pytest
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import MonitorError, RecipeError
-from edgeloop.observer import Observation
-from edgeloop.runtime import OnnxModel, softmax
+from edgeloop.observer import observed
+from edgeloop.runtime import OnnxModel
+from edgeloop.tasks import TASKS
 from monitor.observer import DriftObserver
 from monitor.replay import POLL_EVERY_REQUESTS, Row, check_replayable, replay, replay_offline
 from tests import monitored, tiny
@@ -59,14 +60,13 @@ class Handler(BaseHTTPRequestHandler):
         if body["inputs"] == FAILING:
             self._answer(503, {"error": "busy"})
             return
-        (output,) = self.server.model.score([body["inputs"]])
-        scores = softmax(output.logits)
-        seen = Observation(body["inputs"], output.embedding, scores, 8)
+        answered = self.server.model.answer(body["inputs"])
+        labels = self.server.bundle.manifest.labels
+        seen = observed(body["inputs"], answered, TASKS["text-classification"], labels)
         verdict = self.server.observer.observe(seen)
         if verdict is not None:
             self.server.verdict = verdict.model_dump(mode="json")
-        labels = self.server.bundle.manifest.labels
-        self._answer(200, {"predictions": [{"labels": [labels[int(scores.argmax())]]}]})
+        self._answer(200, {"predictions": [{"labels": list(seen.answer.labels)}]})
 
     def do_GET(self) -> None:
         if self.path == "/info":

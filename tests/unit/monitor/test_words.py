@@ -78,7 +78,7 @@ def test_the_last_rows_are_kept_newest_first(numbers: list[int], asked: int) -> 
     assert recent.last(asked) == rows[::-1][: min(asked, RECENT_ROWS)]
 
 
-# -- hashed n-grams ----------------------------------------------------------------------------------
+# -- hashed n-grams --------------------------------------------------------------------------------
 
 
 def test_two_words_in_a_row_are_an_ngram_and_their_order_counts() -> None:
