@@ -10,14 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.records import FeatureMovement, Movement
+from monitor.family import Cluster
 from monitor.geometry import Vectors
 from monitor.reference import ReferenceData
 from monitor.secondary import CLASS_MIX, LEVELS, Scale, level_of
-from monitor.words import RECENT_ROWS, RecentRow, moved_classes, risen_ngrams, risen_words
+from monitor.words import (
+    RECENT_ROWS,
+    RecentRow,
+    moved_classes,
+    risen_ngrams,
+    risen_words,
+)
 
-# Of what raised the evidence so many rows ago about a third still counts.
-MEMORY_ROWS = 100
-NEAREST_CENTROIDS = 2
+MOST_CLUSTERS = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Moved:
     ngrams: tuple[Movement, ...]
     classes: tuple[Movement, ...]
     features: tuple[FeatureMovement, ...]
+    reference_rows: tuple[str, ...]
 
 
 def what_moved(
@@ -43,6 +49,7 @@ def what_moved(
         ngrams=risen_ngrams(ngrams, rows, reference.family.ngrams, known),
         classes=moved_classes(classes, rows, reference.class_counts, reference.labels),
         features=_moved_features(recent, reference.family.scales, ratios),
+        reference_rows=_reference_rows(recent, reference.family.clusters),
     )
 
 
@@ -81,22 +88,18 @@ def effect_size(recent: Sequence[RecentRow], scales: Sequence[Scale]) -> float:
     return max(distances)
 
 
-class Newcomers:
-    """The direction of the rows that raised the evidence lately, each as much as it did."""
+def nearest_centroid(centroids: Vectors, embedding: NDArray[np.float32]) -> int:
+    """The number of the centroid (count, hidden) with the largest cosine to an embedding."""
+    return int((centroids @ embedding).argmax())
 
-    def __init__(self, hidden: int) -> None:
-        self.direction = np.zeros(hidden, dtype=np.float32)
 
-    def add(self, embedding: NDArray[np.float32], gain: float) -> None:
-        """Take a row and by how much the evidence rose with it."""
-        self.direction *= np.float32(1.0 - 1.0 / MEMORY_ROWS)
-        if gain > 0.0:
-            norm = math.sqrt(float(embedding @ embedding))
-            if norm > 0.0:
-                self.direction += embedding * np.float32(gain / norm)
-
-    def nearest(self, centroids: Vectors, row_ids: Sequence[Sequence[str]]) -> tuple[str, ...]:
-        """The ids of the reference rows about the nearest centroids (count, hidden)."""
-        order = np.argsort(-(centroids @ self.direction), kind="stable")[:NEAREST_CENTROIDS]
-        ids = [name for at in order.tolist() for name in row_ids[at]]
-        return tuple(dict.fromkeys(ids))
+def _reference_rows(recent: Sequence[RecentRow], clusters: Sequence[Cluster]) -> tuple[str, ...]:
+    """The ids of reference rows in the clusters with most recent rows above the expected number;
+    of a new topic those are the ones that it lies nearest to."""
+    expected = len(recent) / sum(cluster.rows for cluster in clusters)
+    surplus = {
+        at: count - expected * clusters[at].rows
+        for at, count in Counter(row.cluster for row in recent).items()
+    }
+    first = sorted(surplus, key=lambda at: (-surplus[at], at))[:MOST_CLUSTERS]
+    return tuple(name for at in first if surplus[at] > 0.0 for name in clusters[at].row_ids)

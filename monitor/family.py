@@ -26,13 +26,21 @@ PRIMARY_SHARE = 0.8
 NEAREST_ROWS = 3
 
 
+class Cluster(msgspec.Struct, frozen=True, array_like=True):
+    """A centroid of the primary: how many reference rows lie nearest to it, and the ids of those
+    that are nearest of all."""
+
+    rows: int
+    row_ids: tuple[str, ...]
+
+
 class Family(msgspec.Struct, frozen=True, array_like=True):
     """The secondary detectors' scales and threshold, and what an alarm is explained with.
 
     `promised`: rows between false alarms of all detectors, the primary's among them.
     `target_run_length` and `verified_run_length` are the family's own. `centre`: the reference's
     mean direction, float32. `ngrams`: in how many reference rows each hashed n-gram stands; `salt`:
-    of their hashes. `row_ids`: per centroid of the primary the nearest reference rows, by id.
+    of their hashes. `clusters`: in the order of the primary's centroids.
     """
 
     scales: tuple[Scale, ...]
@@ -45,7 +53,7 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
     centre: bytes
     salt: bytes
     ngrams: dict[int, int]
-    row_ids: tuple[tuple[str, ...], ...]
+    clusters: tuple[Cluster, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,7 +71,7 @@ class Explained:
 
     salt: bytes
     ngrams: Mapping[int, int]
-    row_ids: tuple[tuple[str, ...], ...]
+    clusters: tuple[Cluster, ...]
 
 
 def primary_target(promised: int) -> int:
@@ -103,7 +111,7 @@ def fit_family(
         centre=context.centre.astype("<f4").tobytes(),
         salt=explained.salt,
         ngrams=dict(explained.ngrams),
-        row_ids=explained.row_ids,
+        clusters=explained.clusters,
     )
 
 
@@ -128,14 +136,17 @@ def _scales(
     return tuple(scales), levels_of(scales, values)
 
 
-def nearest_rows(
+def describe_clusters(
     embeddings: Vectors, centroids: Vectors, ids: Sequence[str]
-) -> tuple[tuple[str, ...], ...]:
-    """Per centroid (count, hidden) the ids of the NEAREST_ROWS nearest embeddings (rows, hidden),
-    nearest first."""
-    cosines = normalise(centroids) @ normalise(embeddings).T
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, :NEAREST_ROWS]
-    return tuple(tuple(ids[at] for at in own) for own in order.tolist())
+) -> tuple[Cluster, ...]:
+    """Per centroid (count, hidden) how many embeddings (rows, hidden) are nearest to it, and the
+    ids of the NEAREST_ROWS nearest ones."""
+    cosines = centroids @ normalise(embeddings).T
+    rows = np.bincount(cosines.argmax(axis=0), minlength=len(centroids)).tolist()
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :NEAREST_ROWS].tolist()
+    return tuple(
+        Cluster(count, tuple(ids[at] for at in own)) for count, own in zip(rows, order, strict=True)
+    )
 
 
 def promise_figures(fitted: Fitted, family: Family) -> dict[str, int | float | str]:

@@ -17,7 +17,7 @@ from edgeloop.errors import MonitorError
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.records import Verdict
 from monitor.detector import Detector
-from monitor.explain import Newcomers, effect_size, what_moved
+from monitor.explain import effect_size, nearest_centroid, what_moved
 from monitor.features import read_features
 from monitor.observer_state import (
     ObserverState,
@@ -59,14 +59,12 @@ class DriftObserver:
         self._has_classes = len(self.family.names) < len(self.family.scales)
         self._recent = Recent()
         self._path = EvidencePath()
-        self._newcomers = Newcomers(fitted.centroids.shape[1])
         self._health = Health()
         self._harm: bool | None = None
         self._alarmed = False
         self._alarms = 0
         self._standing: dict[str, float] = {}
         self._standing_log_evidence = -math.inf
-        self._before = 0.0
         self.tally = Tally(self.family.scales)
         self._state_bytes = len(self.state())
         logger.info(
@@ -97,7 +95,7 @@ class DriftObserver:
             return None
         self.tally.observations += 1
         self._take(observation)
-        verdict = self._judge(observation)
+        verdict = self._judge()
         if self.tally.observations % MEASURED_EVERY_ROWS == 0:
             self._state_bytes = len(self.state())
         return verdict
@@ -113,14 +111,13 @@ class DriftObserver:
         self.tally.count(levels)
         words = word_list(observation.text)
         ngrams = hash_ngrams(words, self.family.salt)
-        self._recent.add(RecentRow(frozenset(words), ngrams, predicted, tuple(values)))
+        cluster = nearest_centroid(self._reference.fitted.centroids, observation.embedding)
+        self._recent.add(RecentRow(frozenset(words), ngrams, predicted, cluster, tuple(values)))
 
-    def _judge(self, observation: Observation) -> Verdict | None:
+    def _judge(self) -> Verdict | None:
         primary, secondary = self._primary_ratio(), self._secondary_ratio()
         highest = max(primary, secondary)
         self._path.add(highest)
-        self._newcomers.add(observation.embedding, highest - self._before)
-        self._before = highest
         alarm = self._reference.fitted.armed and (
             primary >= 1.0 or (self.family.armed and secondary >= 1.0)
         )
@@ -146,7 +143,6 @@ class DriftObserver:
         self._detector.reset()
         self._secondary.reset()
         self._path.clear()
-        self._before = 0.0
         if verdict is not None:
             self._alarmed = True
             self._alarms += 1
@@ -192,7 +188,7 @@ class DriftObserver:
             onset_observation=max(1, detector.observations - since + 1),
             features=moved.features,
             ngrams=moved.ngrams,
-            reference_rows=self._newcomers.nearest(reference.fitted.centroids, self.family.row_ids),
+            reference_rows=moved.reference_rows,
         )
 
     def note_accuracy(self, upper_bound: float | None, floor: float) -> None:
@@ -233,7 +229,6 @@ class DriftObserver:
                 detector=self._detector.state(),
                 secondary=self._secondary.evidence.astype("<f8").tobytes(),
                 path=self._path.values().astype("<f4").tobytes(),
-                direction=self._newcomers.direction.astype("<f4").tobytes(),
                 recent=[pack_row(row) for row in self._recent.rows()],
                 state=self._health.state,
                 quiet_rows=self._health.quiet_rows,
@@ -243,7 +238,6 @@ class DriftObserver:
                 alarms=self._alarms,
                 standing=self._standing,
                 standing_log_evidence=self._standing_log_evidence,
-                before=self._before,
             )
         )
 
@@ -252,17 +246,13 @@ class DriftObserver:
         another version; the observer is then as it was."""
         stored = decode_state(state, self._bundle_digest)
         secondary = np.frombuffer(stored.secondary, "<f8")
-        direction = np.frombuffer(stored.direction, "<f4")
-        if secondary.size != self._secondary.evidence.size or (
-            direction.size != self._newcomers.direction.size
-        ):
+        if secondary.size != self._secondary.evidence.size:
             raise MonitorError(
                 f"an observer state with {secondary.size} secondary members does not fit "
                 f"{self._secondary.evidence.size}; delete it, the observer then starts afresh"
             )
         self._detector.restore(stored.detector)
         self._secondary.evidence[:] = secondary.reshape(self._secondary.evidence.shape)
-        self._newcomers.direction[:] = direction
         self._path.restore(np.frombuffer(stored.path, "<f4"))
         self._restore_rows(stored)
 
@@ -271,7 +261,7 @@ class DriftObserver:
         for row in stored.recent:
             self._recent.add(unpack_row(row))
         self._health = Health(stored.state, stored.quiet_rows, stored.needed_rows)
-        self._harm, self._before = stored.harm, stored.before
+        self._harm = stored.harm
         self._alarmed, self._alarms = stored.alarmed, stored.alarms
         self._standing = stored.standing
         self._standing_log_evidence = stored.standing_log_evidence

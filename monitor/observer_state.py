@@ -17,18 +17,16 @@ MAGIC = b"ELO2"
 HEAD = struct.Struct("<4sI")
 LEVEL = 1
 
-Row = tuple[list[str], list[int], int, list[float]]
+Row = tuple[list[str], list[int], int, int, list[float]]
 
 
 class ObserverState(msgspec.Struct, array_like=True):
-    """All that changes with the rows. Arrays are little-endian: evidence float64, path and
-    direction float32."""
+    """All that changes with the rows. Arrays are little-endian: evidence float64, path float32."""
 
     bundle_digest: str
     detector: bytes
     secondary: bytes
     path: bytes
-    direction: bytes
     recent: list[Row]
     state: State
     quiet_rows: int
@@ -38,7 +36,6 @@ class ObserverState(msgspec.Struct, array_like=True):
     alarms: int
     standing: dict[str, float]
     standing_log_evidence: float
-    before: float
 
 
 def encode_state(state: ObserverState) -> bytes:
@@ -69,10 +66,10 @@ def decode_state(data: bytes, bundle_digest: str) -> ObserverState:
 
 def pack_row(row: RecentRow) -> Row:
     """A recent row as it is stored; sorted, so that equal states are equal bytes."""
-    return sorted(row.words), sorted(row.ngrams), row.predicted, list(row.features)
+    return sorted(row.words), sorted(row.ngrams), row.predicted, row.cluster, list(row.features)
 
 
 def unpack_row(row: Row) -> RecentRow:
     """The row that `pack_row` stored."""
-    words, ngrams, predicted, features = row
-    return RecentRow(frozenset(words), frozenset(ngrams), predicted, tuple(features))
+    words, ngrams, predicted, cluster, features = row
+    return RecentRow(frozenset(words), frozenset(ngrams), predicted, cluster, tuple(features))

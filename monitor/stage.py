@@ -23,7 +23,7 @@ from edgeloop.records_compress import Certificate
 from edgeloop.rows import Row, TextInput, read_rows
 from edgeloop.rundir import RECORD_NAME, RunDir, digest_entries, list_files
 from edgeloop.tasks import TASKS, Task
-from monitor.family import Explained, fit_family, nearest_rows, primary_target, promise_figures
+from monitor.family import Explained, describe_clusters, fit_family, primary_target, promise_figures
 from monitor.fit import fit_reference
 from monitor.reference import FORMAT, ReferenceData, reference_figures, save_reference
 from monitor.words import count_ngrams, count_words
@@ -117,7 +117,7 @@ def _fit(scorer: Scorer, rows: Sequence[Row], target: int, salt: bytes) -> Refer
     explained = Explained(
         salt=salt,
         ngrams=count_ngrams((row.text for row in seen), salt),
-        row_ids=nearest_rows(embeddings, fitted.centroids, [row.id for row in rows]),
+        clusters=describe_clusters(embeddings, fitted.centroids, [row.id for row in rows]),
     )
     return ReferenceData(
         fitted,

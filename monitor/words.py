@@ -88,11 +88,13 @@ def _commonest(counts: "Counter[Name]") -> "dict[Name, int]":
 
 @dataclass(frozen=True, slots=True)
 class RecentRow:
-    """What is kept of a row for a while: its words, hashed n-grams, class and features."""
+    """What is kept of a row for a while: its words, hashed n-grams, class, the reference cluster
+    that it lies in, and its features."""
 
     words: frozenset[str]
     ngrams: frozenset[int]
     predicted: int
+    cluster: int
     features: tuple[float, ...]
 
 
@@ -150,6 +152,8 @@ def risen_ngrams(
 def _risen(
     recent: "Mapping[Name, int]", recent_rows: int, known: "Mapping[Name, int]", known_rows: int
 ) -> "list[Name]":
+    """What stands in a larger share of recent rows than of known ones, by z-score, best first; no
+    more than MOST_WORDS, and nothing of fewer than LEAST_RECENT_ROWS recent rows."""
     ranked = []
     for name, count in recent.items():
         if count < LEAST_RECENT_ROWS or count * known_rows <= known.get(name, 0) * recent_rows:

@@ -1,5 +1,8 @@
 """The observer of a real bundle, and its metrics."""
 
+import shutil
+import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,9 @@ from edgeloop.runtime import OnnxModel
 from edgeloop.tasks import TASKS
 from monitor.metrics import COUNTERS, GAUGES, DriftCollector
 from monitor.observer import MIXTURE, DriftObserver
+from monitor.psi import psi, psi_threshold
+from monitor.secondary import CLASS_MIX
+from monitor.tally import reference_bins, shown_bins
 from tests import monitored, tiny
 
 SHIFTED = ["gas cylinder my bottle please swap", "the gas bottle is empty", "swap my cylinder now"]
@@ -49,24 +55,100 @@ def test_ordinary_traffic_raises_no_alarm(bundle: Bundle) -> None:
     assert status.log_evidence < status.threshold
 
 
-def test_shifted_traffic_raises_one_verdict_that_says_what_moved(bundle: Bundle) -> None:
+def test_words_that_the_reference_never_had_raise_one_verdict_at_once(bundle: Bundle) -> None:
     observer = DriftObserver(bundle)
     watch(observer, observations(bundle, ordinary(100)))
-    # A new word that the model does not mind, then rows that it does.
-    filler = ("my", "the", "it", "now", "i")
-    harmless = [" ".join("gas" if w in filler else w for w in t.split()) for t in ordinary(30)]
-    (verdict,) = watch(observer, observations(bundle, [*harmless, *SHIFTED]))
+    (verdict,) = watch(observer, observations(bundle, SHIFTED * 3))
     assert verdict.model == "tiny"
     assert verdict.bundle_digest == bundle.digest
     assert verdict.at.endswith("+00:00")
-    assert 100 < verdict.observation <= 133
+    assert 100 < verdict.observation <= 106
     assert verdict.log_evidence >= verdict.threshold
-    assert verdict.words[0].name == "gas"
-    assert verdict.words[0].reference_ratio == 0.0
-    assert verdict.words[0].recent_ratio >= 0.2
-    assert {m.name for m in verdict.classes} == set(tiny.LABELS)
+    assert "unknown_token_ratio" in verdict.detectors
+    assert verdict.detector in verdict.detectors
+    assert all(verdict.evidence_ratios[name] >= 1.0 for name in verdict.detectors)
+    assert verdict.evidence_ratios.keys() == {MIXTURE, *observer.family.names, CLASS_MIX}
+    assert verdict.onset_observation is not None
+    assert 99 <= verdict.onset_observation <= 103
     assert observer.status().alarms == 1
     assert observer.status().alarmed
+
+
+def test_a_verdict_says_what_moved(bundle: Bundle) -> None:
+    observer = DriftObserver(bundle)
+    watch(observer, observations(bundle, ordinary(100)))
+    (verdict,) = watch(observer, observations(bundle, billing(100)))
+    assert verdict.words[0].name in tiny.WORDS["billing"]
+    assert verdict.words[0].recent_ratio > verdict.words[0].reference_ratio
+    assert verdict.classes[0].name == "billing"
+    assert {m.name for m in verdict.classes} == set(tiny.LABELS)
+    assert verdict.ngrams
+    assert all(len(m.name) == 8 and int(m.name, 16) >= 0 for m in verdict.ngrams)
+    assert {f.name for f in verdict.features} == set(observer.family.names)
+    evidence = [f.evidence_ratio for f in verdict.features]
+    assert evidence == sorted(evidence, reverse=True)
+
+
+def test_the_nearest_reference_rows_are_like_the_new_ones(bundle: Bundle) -> None:
+    observer = DriftObserver(bundle)
+    watch(observer, observations(bundle, ordinary(100)))
+    (verdict,) = watch(observer, observations(bundle, billing(100)))
+    # The rows that `monitored.make_run` wrote.
+    rows = {row.id: row for row in tiny.rows("text-classification", 560, 5)}
+    labels = [rows[name].label for name in verdict.reference_rows]
+    assert len(labels) >= 3
+    assert set(labels) == {"billing"}
+
+
+def billing(count: int) -> list[str]:
+    rng = np.random.default_rng(3)
+    return [tiny.sentence(rng, "billing") for _ in range(count)]
+
+
+# -- states ----------------------------------------------------------------------------------------
+
+
+def test_drift_that_goes_on_raises_no_second_verdict_and_its_evidence_stands(
+    bundle: Bundle,
+) -> None:
+    observer = DriftObserver(bundle)
+    assert len(watch(observer, observations(bundle, SHIFTED * 100))) == 1
+    status = observer.status()
+    assert (status.state, status.alarms, status.alarmed) == ("suspect", 1, True)
+    assert max(status.evidence_ratios.values()) >= 1.0
+    assert status.effect_size > 0.9
+
+
+def test_quiet_traffic_recovers_and_the_next_drift_is_a_new_alarm(tmp_path: Path) -> None:
+    bundle = monitored.make_bundle(tmp_path, target=2_000)
+    observer = DriftObserver(bundle)
+    states = []
+    rows = observations(bundle, ordinary(300))
+    assert len(watch(observer, observations(bundle, SHIFTED * 3))) == 1
+    for _ in range(8):
+        assert watch(observer, rows) == []
+        states.append(observer.status().state)
+        if states[-1] == "ok":
+            break
+    assert sorted(set(states), key=states.index)[-2:] == ["recovering", "ok"]
+    assert not observer.status().alarmed
+    assert max(observer.status().evidence_ratios.values()) < 1.0
+    assert len(watch(observer, observations(bundle, SHIFTED * 3))) == 1
+    assert observer.status().alarms == 2
+
+
+def test_proven_harm_shows_without_an_alarm_and_goes_with_its_proof(bundle: Bundle) -> None:
+    observer = DriftObserver(bundle)
+    rows = observations(bundle, ordinary(4))
+    observer.note_accuracy(0.7, floor=0.85)
+    watch(observer, rows[:1])
+    assert (observer.status().state, observer.status().alarmed) == ("harmful", False)
+    observer.note_accuracy(0.85, floor=0.85)
+    watch(observer, rows[1:2])
+    assert observer.status().state == "harmful"
+    observer.note_accuracy(0.9, floor=0.85)
+    watch(observer, rows[2:3])
+    assert observer.status().state == "suspect"
 
 
 def test_rows_that_are_not_finite_leave_no_trace_but_their_count(bundle: Bundle) -> None:
@@ -115,5 +197,78 @@ def test_metrics_follow_the_observer_of_the_moment(bundle: Bundle) -> None:
     assert (value("observations_total"), value("alarms_total"), value("alarmed")) == (90, 1, 1)
     assert (value("evidence_ratio", detector=MIXTURE, slice="all") or 0.0) >= 1.0
     assert value("target_run_length_observations") == monitored.TARGET
+    assert value("state", state="suspect") == 1.0
+    assert value("state", state="ok") == 0.0
+
+
+def test_counters_go_on_over_swaps_and_begin_at_0_after_a_restart(bundle: Bundle) -> None:
+    registry, current = CollectorRegistry(), [DriftObserver(bundle)]
+    registry.register(DriftCollector(lambda: current[0]))
+    first = current[0]
+    rows = observations(bundle, SHIFTED * 10)
+    watch(first, rows)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"edgeloop_{name}", {"model": "tiny", **labels})
+
+    assert value("drift_observations_total") == 30
     current[0] = DriftObserver(bundle)
-    assert (value("observations_total"), value("alarms_total"), value("alarmed")) == (0, 0, 0)
+    assert (value("drift_alarmed"), value("drift_alarms_total")) == (0, 1)
+    watch(first, rows[:2])  # its last texts were still on their way
+    watch(current[0], rows[:5])
+    assert value("drift_observations_total") == 37
+    assert value("monitor_update_seconds_count") == 37
+    taken = [value("feature_bin_total", feature="entropy", bin=str(own)) for own in range(10)]
+    assert sum(count or 0.0 for count in taken) == 37
+    for at in range(6):  # long gone observers are still counted
+        current[0] = DriftObserver(bundle)
+        assert value("drift_observations_total") == 37 + at
+        watch(current[0], rows[:1])
+    restored = DriftObserver(bundle)
+    restored.restore(first.state())
+    again = CollectorRegistry()
+    again.register(DriftCollector(lambda: restored))
+    assert restored.status().observations == 32
+    assert again.get_sample_value("edgeloop_drift_observations_total", {"model": "tiny"}) == 0.0
+
+
+def test_the_bins_of_two_replicas_add_up_to_psi(bundle: Bundle) -> None:
+    registries = []
+    for texts in (ordinary(90), billing(90)):
+        observer = DriftObserver(bundle)
+        watch(observer, observations(bundle, texts))
+        registries.append(CollectorRegistry())
+        registries[-1].register(DriftCollector(partial(lambda own: own, observer)))
+    scale = next(s for s in observer.family.scales if s.name == CLASS_MIX)
+    bins = shown_bins(scale)
+    assert len(bins) == len(tiny.LABELS)
+
+    def values(name: str, registry: CollectorRegistry) -> list[float]:
+        names = {"model": "tiny", "feature": CLASS_MIX}
+        found = [registry.get_sample_value(name, {**names, "bin": str(own)}) for own in bins]
+        return [value or 0.0 for value in found]
+
+    each = np.array([values("edgeloop_feature_bin_total", own) for own in registries])
+    q = np.array(values("edgeloop_reference_bin_ratio", registries[0]))
+    assert q.sum() == pytest.approx(1.0)
+    p = (each.sum(axis=0) + 0.5) / (each.sum() + 0.5 * len(bins))
+    known = [count for count in reference_bins(scale) if count]
+    found = psi(each.sum(axis=0).astype(np.int64), known)
+    assert float(np.sum((p - q) * np.log(p / q))) == pytest.approx(float(found))
+    assert found > psi_threshold(180, 560, len(bins))
+    assert psi(each[0].astype(np.int64), known) < psi_threshold(90, 560, len(bins))
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_nothing_to_say_about_the_metrics(bundle: Bundle) -> None:
+    registry, observer = CollectorRegistry(), DriftObserver(bundle)
+    registry.register(DriftCollector(lambda: observer))
+    watch(observer, observations(bundle, SHIFTED))
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=generate_latest(registry),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

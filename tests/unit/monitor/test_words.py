@@ -70,7 +70,7 @@ def test_the_commonest_words_are_kept_where_there_are_too_many() -> None:
 @given(st.lists(st.integers(0, 9), max_size=250), st.integers(0, 250))
 def test_the_last_rows_are_kept_newest_first(numbers: list[int], asked: int) -> None:
     recent = Recent()
-    rows = [RecentRow(frozenset({"gas"}), frozenset(), n, (float(n),)) for n in numbers]
+    rows = [RecentRow(frozenset({"gas"}), frozenset(), n, 0, (float(n),)) for n in numbers]
     for row in rows:
         recent.add(row)
     assert len(recent) == min(len(rows), RECENT_ROWS)
