@@ -121,6 +121,8 @@ class DriftObserver:
         alarm = self._reference.fitted.armed and (
             primary >= 1.0 or (self.family.armed and secondary >= 1.0)
         )
+        if not alarm and not self._harm and self._health.state == "ok":
+            return None
         since = rows_since_onset(self._path.values()) if alarm else 0
         self._health = next_health(self._health, Seen(alarm, highest, since), self._harm)
         verdict = self._alarm(since) if alarm else None
@@ -132,7 +134,7 @@ class DriftObserver:
         return _ratio(self._detector.log_evidence, self._reference.fitted.threshold)
 
     def _secondary_ratio(self) -> float:
-        return _ratio(float(self._secondary.log_evidence.max()), self.family.threshold)
+        return _ratio(self._secondary.highest_log_evidence, self.family.threshold)
 
     def _alarm(self, since: int) -> Verdict | None:
         """Start the detectors again; the verdict, where this alarm is a new one."""

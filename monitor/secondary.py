@@ -268,9 +268,19 @@ class Secondary:
     @property
     def log_evidence(self) -> Floats:
         """ln of each detector's mean evidence, (features,); 0 before the first row."""
-        means = np.einsum("fm,fm->f", self.evidence, self._weights)
+        means = self._means()
         found: Floats = np.log(np.where(means > 0.0, means, 1.0))
         return found
+
+    @property
+    def highest_log_evidence(self) -> float:
+        """The highest of log_evidence."""
+        highest = float(self._means().max())
+        return math.log(highest) if highest > 0.0 else 0.0
+
+    def _means(self) -> Floats:
+        means: Floats = np.vecdot(self.evidence, self._weights)
+        return means
 
     def reset(self) -> None:
         """Start again against the same reference."""

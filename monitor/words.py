@@ -56,14 +56,15 @@ def words_of(text: str) -> frozenset[str]:
 
 
 def hash_ngrams(words: Sequence[str], salt: bytes) -> frozenset[int]:
-    """Salted hashes of the n-grams of a text's words: a 4-byte BLAKE2b each, keyed by the salt."""
+    """Salted hashes of the n-grams of a text's words: four bytes of
+    BLAKE2b each. The salt has at most 16 bytes."""
     found = [f"{first} {second}" for first, second in pairwise(words[: MOST_NGRAMS_PER_ROW + 1])]
     for word in words:
         if len(word) >= LONG_RUN and not word.isascii():
             found += [word[at : at + 3] for at in range(len(word) - 2)]
     return frozenset(
         int.from_bytes(
-            hashlib.blake2b(ngram.encode(), digest_size=HASH_BYTES, key=salt).digest(), "big"
+            hashlib.blake2b(ngram.encode(), digest_size=HASH_BYTES, salt=salt).digest(), "big"
         )
         for ngram in dict.fromkeys(found[:MOST_NGRAMS_PER_ROW])
     )
