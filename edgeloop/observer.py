@@ -49,8 +49,9 @@ class ObserverStatus:
 
     `log_evidence` and `threshold` are the primary detector's; `evidence_ratios` has each
     detector's evidence over its threshold, and from an alarm on at least what it was then, until
-    the traffic is quiet again. `effect_size`: the largest distance between the recent rows and the
-    reference of any feature, 0 to 1.
+    the traffic is quiet again. `effect_size`: the distance between recent rows and the reference,
+    in standard deviations. `burst_evidence_ratio`: from 1 on, traffic comes in longer bursts than
+    the reference did, and its promise does not cover it.
     """
 
     armed: bool
@@ -65,6 +66,7 @@ class ObserverStatus:
     state: str = "ok"
     evidence_ratios: dict[str, float] = field(default_factory=dict)
     effect_size: float = 0.0
+    burst_evidence_ratio: float = 0.0
     reference_rows: int = 0
     reference_timestamp_seconds: float = 0.0
     smallest_visible_share: float = 1.0

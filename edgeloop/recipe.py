@@ -73,6 +73,7 @@ class Monitor(Section):
 
     target_run_length: int = Field(20_000, ge=100)
     accuracy_floor: float = Field(0.85, gt=0.0, le=1.0)
+    advisory: bool = False
 
 
 class Retrain(Section):

@@ -227,10 +227,21 @@ class PairedDrop(Record):
 
 
 class Reference(StageRecord):
-    """What drift is measured against; the arrays are in reference.npz."""
+    """What drift is measured against; the arrays are in reference.npz.
+
+    `advisory`: not armed, yet alarms are raised, without a promise. `dependence`: "none", or
+    "blocks-b" where rows come in bursts of `burst_rows` and b rows were simulated at a time; each
+    part of the detector then counts as many rows for one as `design_effects` says.
+    `neighbour_excess`: how much oftener near rows are alike than far ones, with a margin.
+    """
 
     rows: int
     armed: bool
+    advisory: bool = False
+    dependence: str = "none"
+    burst_rows: float = 1.0
+    design_effects: tuple[float, ...] = ()
+    neighbour_excess: float = 0.0
     target_run_length: int
     verified_run_length: float
     threshold: float
@@ -276,12 +287,13 @@ class Movement(Record):
 
 
 class FeatureMovement(Record):
-    """A feature's median in the reference and in recent traffic, and the evidence of its own
-    detector over the threshold."""
+    """A feature's median in the reference and in recent traffic, Kolmogorov's distance between the
+    two, and the evidence of its own detector over the threshold."""
 
     name: str
     reference_median: float
     recent_median: float
+    distance: float
     evidence_ratio: float
 
 
@@ -289,9 +301,11 @@ class Verdict(Record):
     """A drift alarm: when, on what evidence, and what moved.
 
     `detector`: the one whose evidence is highest over its threshold, `log_evidence` and `threshold`
-    are its; `detectors`: all that had passed theirs. `onset_observation`: where the drift is
-    estimated to have begun. `ngrams`: salted hashes (monitor.words). `reference_rows`: ids of the
-    reference rows that the new ones are most like.
+    are its; `detectors`: all that had passed theirs. `advisory`: raised without a promise, as the
+    reference is not armed or traffic comes in longer bursts than the reference did. `effect_size`:
+    the distance between recent rows and the reference, in standard deviations. `onset_observation`:
+    where the drift is estimated to have begun. `ngrams`: salted hashes (monitor.words).
+    `reference_rows`: ids of the reference rows that the new ones are most like.
     """
 
     model: str
@@ -303,6 +317,8 @@ class Verdict(Record):
     threshold: float
     parts: dict[str, float]
     target_run_length: int
+    advisory: bool = False
+    effect_size: float = 0.0
     words: tuple[Movement, ...]
     classes: tuple[Movement, ...]
     detectors: tuple[str, ...] = ()

@@ -176,9 +176,9 @@ def replay(document: dict[str, Any]) -> str:
     if document["accuracy"] is not None:
         lines.append(f"accuracy   {document['accuracy']:.3f} where the label is known")
     verdict = document["verdict"]
-    if not document["armed"]:
+    if not document["armed"] and verdict is None:
         lines.append(
-            "not armed  this model's monitor never alarms, so this says nothing about drift; "
+            "not armed  this model's monitor promises nothing, so this says nothing about drift; "
             "`edgeloop bundle inspect` tells why"
         )
         return "\n".join(lines)
@@ -198,10 +198,13 @@ def replay(document: dict[str, Any]) -> str:
 def _verdict(verdict: dict[str, Any]) -> list[str]:
     """On what evidence, since when, and what moved."""
     parts = ", ".join(f"{name} {value:.1f}" for name, value in verdict["parts"].items())
-    lines = [
+    lines = []
+    if verdict["advisory"]:
+        lines.append("advice     nothing is promised about how often this alarm is false")
+    lines.append(
         f"evidence   {verdict['detector']}: ln {verdict['log_evidence']:.2f} above "
         f"{verdict['threshold']:.2f} ({parts})"
-    ]
+    )
     if verdict["onset_observation"] is not None:
         lines.append(f"began      about observation {verdict['onset_observation']}")
     for kind in ("words", "classes"):
@@ -212,7 +215,7 @@ def _verdict(verdict: dict[str, Any]) -> list[str]:
         ]
     lines += [
         f"features   {f['name']}: median {f['reference_median']:.3g} in the reference, "
-        f"{f['recent_median']:.3g} now"
+        f"{f['recent_median']:.3g} now, {f['distance']:.0%} apart"
         for f in verdict["features"]
         if f["name"] in verdict["detectors"]
     ]

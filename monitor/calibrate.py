@@ -1,9 +1,7 @@
 """The alarm threshold that keeps a promised run length, found by simulation on the reference.
 
-The simulation copies what happens in use: a reference of n rows is drawn (a resample, tails
-recomputed), because the error of a finite reference is what breaks the textbook threshold, and
-traffic is then drawn from the full reference. The threshold is the lowest at which nine of ten
-such references keep the promise; it holds for rows that arrive independently.
+The threshold is the lowest at which nine of ten simulated references keep the promise. A second,
+independent simulation says what it came to.
 """
 
 import math
@@ -12,17 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.eprocess import MEMBERS, Floats, fit_tails, payoffs, run_streams, tail_levels
+from monitor.simulate import Dependence, Plan, Rows, simulate
 
-REFERENCES = 64
+REFERENCES = 48
 STREAMS_PER_REFERENCE = 8
+STREAMS_PER_REFERENCE_CHECKED = 4
 # The share of references that may run shorter than promised.
 SHORT_SHARE = 0.1
 # Longer run lengths are extrapolated: simulating them takes longer than it is worth.
-LONGEST_SIMULATED = 20_000
-CHUNK_ROWS = 2_048
+LONGEST_SIMULATED = 6_000
 BISECTIONS = 30
-PERMUTATIONS = 999
 
 
 @dataclass(frozen=True)
@@ -40,37 +37,20 @@ class Calibration:
     extrapolated: bool
 
 
-def calibrate(scores: Floats, target_run_length: int, seed: int) -> Calibration:
-    """Threshold for reference scores (parts, rows) that keeps the target."""
+def calibrate(rows: Rows, dependence: Dependence, target_run_length: int, seed: int) -> Calibration:
+    """Threshold for a reference that keeps the target."""
     simulated = min(target_run_length, LONGEST_SIMULATED)
-    fitted = simulate(scores, 2 * simulated, np.random.default_rng([seed, 2]))
+    plan = Plan(REFERENCES, STREAMS_PER_REFERENCE, 2 * simulated)
+    fitted = simulate(rows, dependence, plan, np.random.default_rng([seed, 2]))
     threshold = solve_threshold(fitted, simulated)
     extrapolated = target_run_length > simulated
     if extrapolated:
         threshold += _slope(fitted, simulated) * math.log(target_run_length / simulated)
     del fitted
-    fresh = simulate(scores, 2 * simulated, np.random.default_rng([seed, 3]))
-    rows, alarms = (int(counts.sum()) for counts in exposure(fresh, threshold))
-    return Calibration(threshold, rows / max(alarms, 1), alarms, rows, extrapolated)
-
-
-def simulate(scores: Floats, length: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Highest log evidence so far of streams without drift, (references, streams, length)."""
-    parts, rows = scores.shape
-    resamples = rng.integers(rows, size=(REFERENCES, rows))
-    tails = fit_tails(np.moveaxis(scores[:, resamples], 1, 0))
-    tables = np.repeat(payoffs(tails.rates), STREAMS_PER_REFERENCE, axis=0)
-    # (references, rows, parts): every row as each reference's own tails see it.
-    levels = np.stack([tail_levels(scores.T, own) for own in tails.thresholds])
-    reference = np.repeat(np.arange(REFERENCES), STREAMS_PER_REFERENCE)
-    evidence = np.zeros((reference.size, parts, MEMBERS))
-    highest = np.empty((reference.size, length), dtype=np.float32)
-    for start in range(0, length, CHUNK_ROWS):
-        chunk = highest[:, start : start + CHUNK_ROWS]
-        drawn = rng.integers(rows, size=chunk.shape[::-1])
-        chunk[:] = run_streams(tables, levels[reference, drawn], evidence).T
-    np.maximum.accumulate(highest, axis=1, out=highest)
-    return highest.reshape(REFERENCES, STREAMS_PER_REFERENCE, length)
+    plan = Plan(REFERENCES, STREAMS_PER_REFERENCE_CHECKED, 2 * simulated)
+    fresh = simulate(rows, dependence, plan, np.random.default_rng([seed, 3]))
+    quiet, alarms = (int(counts.sum()) for counts in exposure(fresh, threshold))
+    return Calibration(threshold, quiet / max(alarms, 1), alarms, quiet, extrapolated)
 
 
 def exposure(
@@ -99,14 +79,3 @@ def _slope(highest: NDArray[np.floating], run_length: float) -> float:
     """Growth of the threshold per unit of ln L; at least the textbook's 1."""
     shorter = solve_threshold(highest, run_length / 4.0)
     return max(1.0, (solve_threshold(highest, run_length) - shorter) / math.log(4.0))
-
-
-def neighbours_agree_p(classes: NDArray[np.intp], seed: int) -> float:
-    """Permutation p-value of "neighbouring rows share a class no more often than chance"."""
-    rng = np.random.default_rng([seed, 4])
-    agreeing = int(np.sum(classes[1:] == classes[:-1]))
-    as_many = 1
-    for _ in range(PERMUTATIONS):
-        shuffled = rng.permutation(classes)
-        as_many += int(np.sum(shuffled[1:] == shuffled[:-1])) >= agreeing
-    return as_many / (PERMUTATIONS + 1)

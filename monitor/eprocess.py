@@ -1,100 +1,61 @@
-"""The e-processes of the drift detector: pure functions over plain arrays.
+"""The four parts of the drift detector and how their evidence is put together: pure functions over
+plain arrays.
 
-Every array may carry leading axes (one per simulated stream), so that the code which calibrates
-a threshold on many streams is the code which watches the live one. A part (novelty, confidence)
-has one member per pair of tail share and bet.
+The first axis of every array is the members of a part; all further axes are streams, none for the
+live one, so that the code which calibrates a threshold on many streams is the code which watches
+the live one. Every member is a Shiryaev-Roberts e-process, M <- (M + 1) e, with a bet e whose mean
+without drift is at most 1.
 
-Sources: Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for sequential change
-detection" (2022) for the Shiryaev-Roberts form; the margin on the tail rates keeps the error of
-a finite reference from counting as drift.
+Source: Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for sequential change
+detection" (2022): a mean of e-detectors is an e-detector.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from monitor import class_mix, tails, witness
 
-PARTS = ("novelty", "confidence")
-TAIL_SHARES = (0.01, 0.05, 0.2)
-BETS = (0.02, 0.1, 0.3)
-MEMBERS = len(TAIL_SHARES) * len(BETS)
-LEVELS = len(TAIL_SHARES) + 1
-# Of a reference that understates a rate the evidence grows without drift, whatever the threshold.
-# Three deviations make such references rare; two needed thresholds 2 nats higher (528 rows).
-MARGIN_DEVIATIONS = 3.0
+Floats = NDArray[np.floating]
+
+MEMBERS = {
+    "witness": witness.MEMBERS,
+    "novelty": tails.MEMBERS,
+    "confidence": tails.MEMBERS,
+    "class_mix": class_mix.MEMBERS,
+}
+# Of one class the confidence is always 1 and the mix never changes.
+ONE_CLASS_PARTS = ("witness", "novelty")
 # Evidence far above any threshold says nothing more; without a cap it would overflow.
 EVIDENCE_CAP = 1e30
 
 
-@dataclass(frozen=True)
-class Tails:
-    """Upper tails of the reference scores, both (..., parts, shares).
+def parts_of(classes: int) -> tuple[str, ...]:
+    """The parts that watch a model of so many classes, in the order of their members."""
+    return ONE_CLASS_PARTS if classes == 1 else tuple(MEMBERS)
 
-    `thresholds` are the (1 - share) quantiles, falling from the rarest share to the commonest;
-    `rates` bound from above how often a row without drift exceeds them.
+
+def member_weights(parts: Sequence[str]) -> NDArray[np.float64]:
+    """(members,): every part counts alike, and within a part every member."""
+    shares = [np.full(MEMBERS[part], 1.0 / MEMBERS[part]) for part in parts]
+    weights: NDArray[np.float64] = np.concatenate(shares) / len(parts)
+    return weights
+
+
+def member_powers(parts: Sequence[str], design_effects: Sequence[float]) -> NDArray[np.float64]:
+    """(members,): the power to which each member's bet is taken, 1 where rows are independent.
+
+    Where neighbours depend on one another a sum of v rows varies as much as if each row were
+    counted v times. A bet to the power 1/v counts it once; its mean without drift is still at most
+    1 (Jensen).
     """
-
-    thresholds: Floats
-    rates: Floats
-
-
-def fit_tails(scores: Floats) -> Tails:
-    """Tails of reference scores (..., parts, rows)."""
-    rows = scores.shape[-1]
-    quantiles = np.quantile(scores, [1.0 - share for share in TAIL_SHARES], axis=-1)
-    thresholds = np.moveaxis(quantiles, 0, -1)
-    above = np.sum(scores[..., None, :] > thresholds[..., None], axis=-1)
-    # No row above a threshold (ties at the top) must not mean that one is infinite evidence.
-    observed = np.maximum(above, 1) / rows
-    deviation = np.sqrt(observed * (1.0 - observed) / rows)
-    return Tails(thresholds, observed + MARGIN_DEVIATIONS * deviation)
-
-
-def tail_levels(scores: Floats, thresholds: Floats) -> NDArray[np.uint8]:
-    """How many thresholds each score exceeds: (..., parts) against (..., parts, shares)."""
-    levels: NDArray[np.uint8] = (scores[..., None] > thresholds).sum(axis=-1, dtype=np.uint8)
-    return levels
-
-
-def payoffs(rates: Floats) -> Floats:
-    """What every member earns at every level.
-
-    rates (..., parts, shares) -> (..., parts, levels, members);
-    e = 1 + b (1{s > T_q} / rate_q - 1), whose mean without drift is at most 1.
-    """
-    shares = np.arange(len(TAIL_SHARES))
-    # The rarest share comes first and needs the highest level.
-    exceeded = np.arange(LEVELS)[:, None] >= LEVELS - 1 - shares
-    gain = exceeded / rates[..., None, :] - 1.0
-    table = 1.0 + gain[..., None] * np.array(BETS)
-    members: Floats = table.reshape(*table.shape[:-2], MEMBERS)
-    return members
+    pairs = zip(parts, design_effects, strict=True)
+    return np.concatenate([np.full(MEMBERS[part], 1.0 / effect) for part, effect in pairs])
 
 
 def advance(evidence: Floats, earned: Floats) -> None:
-    """One row, in place: M <- min((M + 1) e, cap) for every member."""
+    """One row, in place: M <- min((M + 1) e, cap) for every member; both (members, ...)."""
     evidence += 1.0
     evidence *= earned
     np.minimum(evidence, EVIDENCE_CAP, out=evidence)
-
-
-def run_streams(tables: Floats, levels: NDArray[np.uint8], evidence: Floats) -> Floats:
-    """Log evidence of many streams over time; `evidence` goes on from where it stands, in place.
-
-    tables (streams, parts, levels, members), levels (time, streams, parts), evidence (streams,
-    parts, members) -> (time, streams).
-    """
-    streams, parts = tables.shape[:2]
-    flat = tables.reshape(-1, MEMBERS)
-    first = np.arange(streams * parts).reshape(streams, parts) * LEVELS
-    earned = np.empty_like(evidence)
-    members = evidence.reshape(streams, -1)
-    weights = np.full(members.shape[1], 1.0 / members.shape[1])
-    means = np.empty((len(levels), streams))
-    for at, row in enumerate(levels):
-        np.take(flat, first + row, axis=0, out=earned, mode="clip")
-        advance(evidence, earned)
-        np.dot(members, weights, out=means[at])
-    return np.log(means)

@@ -15,7 +15,6 @@ from monitor.geometry import Vectors
 from monitor.reference import ReferenceData
 from monitor.secondary import CLASS_MIX, LEVELS, Scale, level_of
 from monitor.words import (
-    RECENT_ROWS,
     RecentRow,
     moved_classes,
     risen_ngrams,
@@ -66,26 +65,20 @@ def _moved_features(
                     name=scale.name,
                     reference_median=scale.median,
                     recent_median=float(np.median(values)),
+                    distance=distance([row.features[at] for row in recent], scale),
                     evidence_ratio=ratios[scale.name],
                 )
             )
     return tuple(sorted(found, key=lambda own: (-own.evidence_ratio, own.name)))
 
 
-def effect_size(recent: Sequence[RecentRow], scales: Sequence[Scale]) -> float:
-    """The largest distance of any feature between the recent rows and the reference, 0 to 1:
-    Kolmogorov's of the values, total variation of the classes. Of the last RECENT_ROWS rows it is
-    about 0.1 without drift; at least so much of the traffic has changed as it is above that."""
-    if len(recent) < RECENT_ROWS:
-        return 0.0
-    distances = []
-    for at, scale in enumerate(scales):
-        levels = [level_of(scale, row.features[at]) for row in recent]
-        gap = np.bincount(levels, minlength=LEVELS) / len(recent)
-        gap -= np.array(scale.counts) / sum(scale.counts)
-        apart = np.abs(gap).sum() / 2.0 if scale.classes else np.abs(np.cumsum(gap)).max()
-        distances.append(float(apart))
-    return max(distances)
+def distance(values: Sequence[float], scale: Scale) -> float:
+    """Kolmogorov's between recent values and the reference's, 0 to 1: at least that share of the
+    traffic has changed, but for noise of about 1 / sqrt(rows)."""
+    levels = [level_of(scale, value) for value in values]
+    gap = np.bincount(levels, minlength=LEVELS) / len(values)
+    gap -= np.array(scale.counts) / sum(scale.counts)
+    return float(np.abs(np.cumsum(gap)).max())
 
 
 def nearest_centroid(centroids: Vectors, embedding: NDArray[np.float32]) -> int:

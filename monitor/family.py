@@ -92,14 +92,14 @@ def fit_family(
     promised: int,
     explained: Explained,
     seed: int = 0,
-    block_rows: int = 1,
 ) -> Family:
     """Fit on reference rows in order of arrival. Where the primary may not arm, the secondary
-    detectors do not arm either. `block_rows`: see calibrate_family."""
+    detectors do not arm either; where its rows hang together, so do theirs."""
     context = Context(main_script(row.text for row in rows), _centre(rows))
     scales, levels = _scales(rows, FEATURES[task], context)
     target = family_target(promised)
-    found = calibrate_family(scales, levels, target, seed, block_rows) if fitted.armed else None
+    blocks = block_rows(fitted.dependence)
+    found = calibrate_family(scales, levels, target, seed, blocks) if fitted.armed else None
     return Family(
         scales=scales,
         threshold=math.log(target) if found is None else found.threshold,
@@ -113,6 +113,12 @@ def fit_family(
         ngrams=dict(explained.ngrams),
         clusters=explained.clusters,
     )
+
+
+def block_rows(dependence: str) -> int:
+    """How many neighbouring rows are drawn at a time, by Fitted.dependence (none, blocks-b)."""
+    _, _, rows = dependence.partition("blocks-")
+    return int(rows) if rows else 1
 
 
 def _centre(rows: Sequence[Observation]) -> NDArray[np.float32]:

@@ -80,8 +80,12 @@ GAUGES: dict[str, tuple[str, Callable[[ObserverStatus], float]]] = {
         lambda status: status.verified_run_length,
     ),
     metric_name("drift_effect_size"): (
-        "Largest distance of any feature between recent rows and reference, 0 to 1; noise is 0.1",
+        "Distance between recent texts and the reference, in standard deviations",
         lambda status: status.effect_size,
+    ),
+    metric_name("drift_burst_evidence", "ratio"): (
+        "1 and more where texts come in longer bursts than in the reference: no promise",
+        lambda status: status.burst_evidence_ratio,
     ),
     metric_name("drift_smallest_shift", "ratio"): (
         "Share of traffic below which a new topic stays unseen",

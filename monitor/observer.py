@@ -1,12 +1,11 @@
 """The Observer of one bundle: every answered text goes through the drift detectors of the reference
 that ships with the model; at an alarm a verdict says what moved.
 
-The detectors start again at an alarm. What they had reached stands in the status until the traffic
-is quiet again (monitor.states); then the next alarm may come.
+The detectors start again soon after an alarm. What they had reached stands in the status until the
+traffic is quiet again (monitor.states); then the next alarm may come.
 """
 
 import logging
-import math
 import time
 from datetime import UTC, datetime
 
@@ -17,10 +16,12 @@ from edgeloop.errors import MonitorError
 from edgeloop.observer import Observation, ObserverStatus
 from edgeloop.records import Verdict
 from monitor.detector import Detector
-from monitor.explain import effect_size, nearest_centroid, what_moved
+from monitor.explain import nearest_centroid, what_moved
 from monitor.features import read_features
 from monitor.observer_state import (
+    NOTHING,
     ObserverState,
+    Reached,
     decode_state,
     encode_state,
     pack_row,
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 MIXTURE = "mixture"
 # Shares of fewer rows than this say little, however fast the alarm came.
 LEAST_EXPLAINED_ROWS = 20
+# So long the detectors go on after an alarm, then they start again.
+ROWS_AFTER_ALARM = 128
 # The state is made once in so many rows, to know its size.
 MEASURED_EVERY_ROWS = 1_024
 
@@ -53,6 +56,8 @@ class DriftObserver:
         self._bundle_digest = bundle.digest
         self._fitted_at = datetime.fromisoformat(bundle.manifest.created_at).timestamp()
         fitted, self.family = self._reference.fitted, self._reference.family
+        self._may_alarm = fitted.armed or fitted.advisory
+        self._family_may_alarm = self.family.armed or (fitted.advisory and not fitted.armed)
         self._detector = Detector(fitted)
         self._secondary = Secondary(self.family.scales)
         self._context = self.family.context()
@@ -63,8 +68,8 @@ class DriftObserver:
         self._harm: bool | None = None
         self._alarmed = False
         self._alarms = 0
-        self._standing: dict[str, float] = {}
-        self._standing_log_evidence = -math.inf
+        self._restart_in = 0
+        self._standing = NOTHING
         self.tally = Tally(self.family.scales)
         self._state_bytes = len(self.state())
         logger.info(
@@ -118,16 +123,19 @@ class DriftObserver:
         primary, secondary = self._primary_ratio(), self._secondary_ratio()
         highest = max(primary, secondary)
         self._path.add(highest)
-        alarm = self._reference.fitted.armed and (
-            primary >= 1.0 or (self.family.armed and secondary >= 1.0)
+        alarm = (self._may_alarm and primary >= 1.0) or (
+            self._family_may_alarm and secondary >= 1.0
         )
         if not alarm and not self._harm and self._health.state == "ok":
             return None
-        since = rows_since_onset(self._path.values()) if alarm else 0
+        starts = alarm and not self._restart_in
+        since = rows_since_onset(self._path.values()) if starts else 0
         self._health = next_health(self._health, Seen(alarm, highest, since), self._harm)
-        verdict = self._alarm(since) if alarm else None
-        if self._health.state in ("ok", "recovering"):
-            self._stand_down()
+        verdict = self._alarm(since) if starts else None
+        if self._restart_in:
+            self._count_down()
+        elif self._health.state in ("ok", "recovering"):
+            self._alarmed, self._standing = False, NOTHING
         return verdict
 
     def _primary_ratio(self) -> float:
@@ -137,25 +145,29 @@ class DriftObserver:
         return _ratio(self._secondary.highest_log_evidence, self.family.threshold)
 
     def _alarm(self, since: int) -> Verdict | None:
-        """Start the detectors again; the verdict, where this alarm is a new one."""
-        ratios = self._running_ratios()
-        verdict = None if self._alarmed else self._verdict(ratios, since)
-        self._standing = {name: max(r, self._standing.get(name, r)) for name, r in ratios.items()}
-        self._standing_log_evidence = max(self._standing_log_evidence, self._detector.log_evidence)
+        """A threshold was passed; the verdict, where that is news."""
+        self._restart_in = ROWS_AFTER_ALARM
+        if self._alarmed:
+            return None
+        self._alarmed = True
+        self._alarms += 1
+        self.tally.alarms += 1
+        return self._verdict(self._running_ratios(), since)
+
+    def _count_down(self) -> None:
+        """Start the detectors again some rows after an alarm: at once they would forget what they
+        have just found, and the effect could not be measured."""
+        self._restart_in -= 1
+        if self._restart_in:
+            return
+        self._standing = self._standing.higher(self._reached())
         self._detector.reset()
         self._secondary.reset()
         self._path.clear()
-        if verdict is not None:
-            self._alarmed = True
-            self._alarms += 1
-            self.tally.alarms += 1
-        return verdict
 
-    def _stand_down(self) -> None:
-        """The traffic is quiet again: the next alarm is a new one."""
-        self._alarmed = False
-        self._standing = {}
-        self._standing_log_evidence = -math.inf
+    def _reached(self) -> Reached:
+        detector = self._detector
+        return Reached(self._running_ratios(), detector.log_evidence, detector.effect_size)
 
     def _running_ratios(self) -> dict[str, float]:
         """Each detector's evidence over its threshold, since it started."""
@@ -182,6 +194,8 @@ class DriftObserver:
             log_evidence=ratios[first] * threshold,
             threshold=threshold,
             parts=detector.parts,
+            advisory=not reference.fitted.armed or detector.burst_evidence_ratio >= 1.0,
+            effect_size=detector.effect_size,
             target_run_length=self.family.promised,
             words=moved.words,
             classes=moved.classes,
@@ -201,22 +215,21 @@ class DriftObserver:
     def status(self) -> ObserverStatus:
         """A snapshot for /metrics and /drift. Of any thread."""
         detector, fitted = self._detector, self._detector.fitted
-        ratios = self._running_ratios()
+        reached = self._reached().higher(self._standing)
         return ObserverStatus(
             armed=fitted.armed,
             observations=detector.observations,
             skipped=detector.skipped,
-            log_evidence=max(detector.log_evidence, self._standing_log_evidence),
+            log_evidence=reached.log_evidence,
             threshold=fitted.threshold,
             target_run_length=self.family.promised,
             verified_run_length=self._reference.verified_run_length,
             alarms=self._alarms,
             alarmed=self._alarmed,
             state=self._health.state,
-            evidence_ratios={
-                name: max(ratio, self._standing.get(name, ratio)) for name, ratio in ratios.items()
-            },
-            effect_size=effect_size(self._recent.rows(), self.family.scales),
+            evidence_ratios=reached.ratios,
+            effect_size=reached.effect_size,
+            burst_evidence_ratio=detector.burst_evidence_ratio,
             reference_rows=fitted.rows,
             reference_timestamp_seconds=self._fitted_at,
             smallest_visible_share=fitted.smallest_visible_share,
@@ -238,8 +251,8 @@ class DriftObserver:
                 harm=self._harm,
                 alarmed=self._alarmed,
                 alarms=self._alarms,
+                restart_in=self._restart_in,
                 standing=self._standing,
-                standing_log_evidence=self._standing_log_evidence,
             )
         )
 
@@ -265,8 +278,7 @@ class DriftObserver:
         self._health = Health(stored.state, stored.quiet_rows, stored.needed_rows)
         self._harm = stored.harm
         self._alarmed, self._alarms = stored.alarmed, stored.alarms
-        self._standing = stored.standing
-        self._standing_log_evidence = stored.standing_log_evidence
+        self._restart_in, self._standing = stored.restart_in, stored.standing
 
 
 def _ratio(log_evidence: float, threshold: float) -> float:

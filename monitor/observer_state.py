@@ -3,6 +3,7 @@
 <4s magic><u4 CRC-32 of what follows><zlib of the MessagePack of ObserverState>
 """
 
+import math
 import struct
 import zlib
 
@@ -20,6 +21,28 @@ LEVEL = 1
 Row = tuple[list[str], list[int], int, int, list[float]]
 
 
+class Reached(msgspec.Struct, frozen=True, array_like=True):
+    """The highest that the detectors have reached since the traffic was quiet: each one's evidence
+    over its threshold, the primary's log evidence and effect size."""
+
+    ratios: dict[str, float]
+    log_evidence: float
+    effect_size: float
+
+    def higher(self, other: "Reached") -> "Reached":
+        """The higher of each."""
+        names = self.ratios | other.ratios
+        low = -math.inf
+        return Reached(
+            {n: max(self.ratios.get(n, low), other.ratios.get(n, low)) for n in names},
+            max(self.log_evidence, other.log_evidence),
+            max(self.effect_size, other.effect_size),
+        )
+
+
+NOTHING = Reached({}, -math.inf, 0.0)
+
+
 class ObserverState(msgspec.Struct, array_like=True):
     """All that changes with the rows. Arrays are little-endian: evidence float64, path float32."""
 
@@ -34,8 +57,8 @@ class ObserverState(msgspec.Struct, array_like=True):
     harm: bool | None
     alarmed: bool
     alarms: int
-    standing: dict[str, float]
-    standing_log_evidence: float
+    restart_in: int
+    standing: Reached
 
 
 def encode_state(state: ObserverState) -> bytes:

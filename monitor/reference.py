@@ -9,7 +9,7 @@ import json
 import math
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.errors import MonitorError
-from monitor.eprocess import PARTS, TAIL_SHARES, Tails
 from monitor.family import Family, decode_family, encode_family, promise_figures
 from monitor.fit import Fitted
+from monitor.tails import SHARES, Tails
+from monitor.witness import Whitening
 
-FORMAT = "edgeloop-reference-1"
+FORMAT = "edgeloop-reference-2"
 # Zip entries carry a time: a fixed one, the earliest that the format knows.
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-ARRAYS = (
-    "centroids",
-    "thresholds",
-    "rates",
-    "class_counts",
-    "word_counts",
-    "words",
-    "family",
-    "settings",
+# The detector's arrays, with the type they are stored in. Thresholds stay in float64: scores are
+# compared with them, and many equal one.
+DETECTOR_ARRAYS = {
+    "centroids": "<f4",
+    "mean": "<f4",
+    "projection": "<f4",
+    "thresholds": "<f8",
+    "rates": "<f8",
+    "kind_of_class": "<i8",
+    "kind_counts": "<i8",
+}
+ARRAYS = (*DETECTOR_ARRAYS, "class_counts", "word_counts", "words", "family")
+# What the record says as well.
+SETTINGS = tuple(
+    field.name
+    for field in fields(Fitted)
+    if field.name not in ("centroids", "whitening", "tails", "kind_of_class", "kind_counts")
 )
-SETTINGS = tuple(field.name for field in fields(Fitted) if field.name not in ("centroids", "tails"))
 
 
 @dataclass(frozen=True)
@@ -75,16 +83,26 @@ def _arrays(data: ReferenceData) -> dict[str, NDArray[Any]]:
     settings = {name: getattr(data.fitted, name) for name in SETTINGS}
     document = {"format": FORMAT, "labels": data.labels, "settings": settings}
     return {
-        "centroids": data.fitted.centroids.astype("<f4"),
-        # Thresholds stay in float64: scores are compared with them, and many equal one.
-        "thresholds": data.fitted.tails.thresholds.astype("<f8"),
-        "rates": data.fitted.tails.rates.astype("<f8"),
+        **_detector_arrays(data.fitted),
         "class_counts": np.array(data.class_counts, dtype="<u4"),
         "word_counts": np.array(list(data.words.values()), dtype="<u4"),
         "words": _text("\n".join(data.words)),
         "family": encode_family(data.family),
         "settings": _text(json.dumps(document, sort_keys=True, ensure_ascii=False)),
     }
+
+
+def _detector_arrays(fitted: Fitted) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "centroids": fitted.centroids,
+        "mean": fitted.whitening.mean,
+        "projection": fitted.whitening.projection,
+        "thresholds": fitted.tails.thresholds,
+        "rates": fitted.tails.rates,
+        "kind_of_class": fitted.kind_of_class,
+        "kind_counts": fitted.kind_counts,
+    }
+    return {name: array.astype(DETECTOR_ARRAYS[name]) for name, array in arrays.items()}
 
 
 def _text(value: str) -> NDArray[np.uint8]:
@@ -109,20 +127,29 @@ def _not_a_reference(path: Path, why: str) -> MonitorError:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(path) as archive:
-        return {
-            name: np.lib.format.read_array(
-                io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False
-            )
-            for name in ARRAYS
-        }
+        settings = _read_array(archive, "settings")
+        found = json.loads(settings.tobytes())["format"]
+        if found != FORMAT:
+            raise ValueError(f"format {found!r}, this edgeloop reads {FORMAT!r}")
+        return {"settings": settings, **{name: _read_array(archive, name) for name in ARRAYS}}
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    return np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
 
 
 def _decode(arrays: dict[str, NDArray[Any]]) -> ReferenceData:
     document = json.loads(arrays["settings"].tobytes())
-    if document["format"] != FORMAT:
-        raise ValueError(f"format {document['format']!r}, this edgeloop reads {FORMAT}")
-    tails = Tails(arrays["thresholds"], arrays["rates"])
-    fitted = Fitted(centroids=arrays["centroids"], tails=tails, **document["settings"])
+    settings = document["settings"]
+    settings["design_effects"] = tuple(settings["design_effects"])
+    fitted = Fitted(
+        centroids=arrays["centroids"],
+        whitening=Whitening(arrays["mean"], arrays["projection"]),
+        tails=Tails(arrays["thresholds"], arrays["rates"]),
+        kind_of_class=arrays["kind_of_class"],
+        kind_counts=arrays["kind_counts"],
+        **settings,
+    )
     words = arrays["words"].tobytes().decode()
     data = ReferenceData(
         fitted=fitted,
@@ -139,21 +166,33 @@ def _decode(arrays: dict[str, NDArray[Any]]) -> ReferenceData:
 
 def _check(data: ReferenceData) -> None:
     """Raises ValueError where the parts do not fit together."""
-    fitted, shape = data.fitted, (len(PARTS), len(TAIL_SHARES))
-    numbers = (fitted.centroids, fitted.tails.thresholds, fitted.tails.rates)
-    if fitted.centroids.ndim != 2 or fitted.centroids.dtype != np.float32:
-        raise ValueError(f"centroids are {fitted.centroids.dtype} {fitted.centroids.shape}")
-    if any(tail.shape != shape for tail in (fitted.tails.thresholds, fitted.tails.rates)):
-        raise ValueError(f"tails have another shape than {shape}")
-    if not all(np.isfinite(array).all() for array in numbers) or (fitted.tails.rates <= 0).any():
-        raise ValueError("numbers are not finite or rates not positive")
-    if not math.isfinite(fitted.threshold) or fitted.rows != sum(data.class_counts):
-        raise ValueError(f"threshold {fitted.threshold}, rows {fitted.rows} do not fit")
-    if len(data.labels) != len(data.class_counts):
+    _check_detector(data.fitted)
+    if data.fitted.rows != sum(data.class_counts):
+        raise ValueError(f"{data.fitted.rows} rows, {sum(data.class_counts)} counted by class")
+    if not len(data.labels) == len(data.class_counts) == len(data.fitted.kind_of_class):
         raise ValueError(f"{len(data.labels)} labels, {len(data.class_counts)} class counts")
+
+
+def _check_detector(fitted: Fitted) -> None:
+    """Raises ValueError where its arrays are not such that a row can be compared with them."""
+    arrays, hidden = _detector_arrays(fitted), fitted.whitening.mean.shape
+    for name in ("centroids", "projection"):
+        if arrays[name].ndim != 2 or arrays[name].shape[1:] != hidden or not len(arrays[name]):
+            raise ValueError(f"{name} are {arrays[name].shape}, the mean is {hidden}")
+    tail_parts = len(fitted.parts) // 2
+    if any(arrays[name].shape != (tail_parts, len(SHARES)) for name in ("thresholds", "rates")):
+        raise ValueError(f"tails have another shape than {(tail_parts, len(SHARES))}")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("numbers are not finite")
+    if (fitted.tails.rates <= 0.0).any() or min(fitted.design_effects) < 1.0:
+        raise ValueError("rates are not positive, or design effects below 1")
+    kinds = fitted.kind_of_class
+    if kinds.ndim != 1 or not 0 <= kinds.min() <= kinds.max() < len(fitted.kind_counts):
+        raise ValueError("classes are of kinds that are not counted")
+    if len(fitted.design_effects) != len(fitted.parts) or not math.isfinite(fitted.threshold):
+        raise ValueError(f"threshold {fitted.threshold}, {len(fitted.design_effects)} effects")
 
 
 def reference_figures(fitted: Fitted) -> dict[str, Any]:
     """The fields of records.Reference that come from the fit."""
-    figures = asdict(fitted)
-    return {name: figures[name] for name in SETTINGS}
+    return {name: getattr(fitted, name) for name in SETTINGS}

@@ -17,7 +17,7 @@ from edgeloop.bundle import REFERENCE
 from edgeloop.errors import MonitorError
 from edgeloop.models import Model, open_model
 from edgeloop.observer import Observation, observed
-from edgeloop.recipe import Recipe
+from edgeloop.recipe import Monitor, Recipe
 from edgeloop.records import Dataset, Reference
 from edgeloop.records_compress import Certificate
 from edgeloop.rows import Row, TextInput, read_rows
@@ -30,7 +30,7 @@ from monitor.words import count_ngrams, count_words
 
 SPLIT = "reference"
 # Bump where a change of the method must make runs fit their reference again.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 SEED = 0
 PROGRESS_SECONDS = 5.0
 
@@ -61,6 +61,7 @@ def run(
         "model": digest_entries(list_files(chosen)),
         "max_tokens": recipe.serve.max_tokens,
         "target_run_length": target,
+        "advisory": recipe.monitor.advisory,
         "format": FORMAT,
         "method_version": METHOD_VERSION,
     }
@@ -69,7 +70,7 @@ def run(
         model = open_model(chosen, recipe.serve.max_tokens)
         rows = read_rows(run.folder("dataset"), SPLIT)
         scorer = Scorer(model, recipe.task, dataset.labels, progress)
-        data = _fit(scorer, rows, target, _salt(dataset))
+        data = _fit(scorer, rows, recipe.monitor, _salt(dataset))
         save_reference(data, folder / REFERENCE)
         return Reference(
             inputs_digest=inputs_digest,
@@ -104,14 +105,16 @@ class Scorer:
         return TASKS[self.task_name]
 
 
-def _fit(scorer: Scorer, rows: Sequence[Row], target: int, salt: bytes) -> ReferenceData:
+def _fit(scorer: Scorer, rows: Sequence[Row], monitor: Monitor, salt: bytes) -> ReferenceData:
     # A text-embedding row is its anchor here, the kind of text that is asked about when served.
     texts = scorer.task.inputs(rows)[: len(rows)]
     seen = _score(scorer, texts)
     embeddings = np.stack([row.embedding for row in seen])
     probabilities = np.stack([row.probabilities for row in seen])
+    target = monitor.target_run_length
     scorer.progress(f"reference: simulating a false-alarm interval of {target} rows")
-    fitted = fit_reference(embeddings, probabilities, primary_target(target), SEED)
+    primary = primary_target(target)
+    fitted = fit_reference(embeddings, probabilities, primary, SEED, monitor.advisory)
     names = scorer.task.class_names(scorer.labels)
     classes = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
     explained = Explained(

@@ -1,7 +1,7 @@
 """Where a model stands: OK -> SUSPECT -> HARMFUL -> RECOVERING -> OK. A pure state machine.
 
 SUSPECT at an alarm: the traffic is another one, whether that hurts is not known. HARMFUL where the
-accuracy is proven to lie below the floor, from any state. The detectors start again at the alarm;
+accuracy is proven to lie below the floor, from any state. The detectors start again after an alarm;
 where the evidence then stays low for twice as long as the drift had needed to raise it, the model
 is RECOVERING, and after as long a time again OK.
 """
@@ -33,7 +33,7 @@ class Health:
 @dataclass(frozen=True)
 class Seen:
     """What a row brought: was a threshold passed (since the last start), the highest evidence over
-    its threshold of any detector, and rows from the onset to now."""
+    its threshold of any detector, and rows from the onset to now (0: not estimated)."""
 
     alarm: bool
     evidence_ratio: float
@@ -66,7 +66,9 @@ def next_health(health: Health, seen: Seen, harm: bool | None) -> Health:
 
 def _count(health: Health, seen: Seen) -> Health:
     if seen.alarm:
-        needed = max(LEAST_QUIET_ROWS, PATIENCE * seen.rows_since_onset)
+        needed = health.needed_rows
+        if seen.rows_since_onset:
+            needed = max(LEAST_QUIET_ROWS, PATIENCE * seen.rows_since_onset)
         return replace(health, quiet_rows=0, needed_rows=needed)
     quiet = health.quiet_rows + 1 if seen.evidence_ratio < QUIET_RATIO else 0
     return replace(health, quiet_rows=quiet)

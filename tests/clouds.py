@@ -24,10 +24,18 @@ def _centres() -> NDArray[np.float64]:
 CENTRES = _centres()
 
 
-def draw(rows: int, rng: np.random.Generator, new_share: float = 0.0) -> Rows:
+def draw(
+    rows: int,
+    rng: np.random.Generator,
+    new_share: float = 0.0,
+    burst_rows: float = 1.0,
+    clusters: int = CLASSES,
+) -> Rows:
     """embeddings (rows, HIDDEN) and probabilities (rows, CLASSES); `new_share` of the rows come
-    from the cluster that the classifier does not know."""
-    cluster = rng.integers(CLASSES, size=rows)
+    from the cluster that the classifier does not know. The others are of the first `clusters`, in
+    bursts of one cluster that are `burst_rows` long on average."""
+    begins = rng.random(rows) < 1.0 / burst_rows
+    cluster = rng.integers(clusters, size=rows)[np.cumsum(begins) - begins[0]]
     cluster = np.where(rng.random(rows) < new_share, CLASSES, cluster)
     # A gamma-distributed spread gives the scores the heavy tail that real texts have.
     noise = rng.normal(size=(rows, HIDDEN)) * rng.gamma(2.0, SPREAD, size=(rows, 1))
@@ -37,6 +45,6 @@ def draw(rows: int, rng: np.random.Generator, new_share: float = 0.0) -> Rows:
     return embeddings.astype(np.float32), odds / odds.sum(axis=1, keepdims=True)
 
 
-def reference(rows: int = 528, seed: int = 0) -> Rows:
-    """Independent rows without the new cluster."""
-    return draw(rows, np.random.default_rng([seed, 11]))
+def reference(rows: int = 528, seed: int = 0, burst_rows: float = 1.0) -> Rows:
+    """Rows without the new cluster."""
+    return draw(rows, np.random.default_rng([seed, 11]), burst_rows=burst_rows)

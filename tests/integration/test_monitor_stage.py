@@ -1,6 +1,5 @@
 """The reference stage on a tiny real model."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from edgeloop.rows import read_rows, write_rows
 from edgeloop.runtime import OnnxModel
 from edgeloop.tasks import TASKS
 from monitor import stage
-from monitor.fit import Fitted
 from monitor.observer import DriftObserver
-from monitor.reference import load_reference
+from monitor.reference import SETTINGS, load_reference
 from tests import monitored, tiny
 
 BUSY = {word for words in tiny.WORDS.values() for word in words}
@@ -56,6 +54,17 @@ def test_a_complete_stage_is_skipped_and_another_target_is_not(tmp_path: Path) -
     assert "add 440 rows" in said[-1]
 
 
+def test_advice_is_given_where_the_recipe_asks_for_it(tmp_path: Path) -> None:
+    run = monitored.make_run(tmp_path, rows=60)
+    plain, asked = monitored.fit_run(run, 60), monitored.recipe()
+    monitor = asked.monitor.model_copy(update={"advisory": True})
+    recipe = asked.model_copy(update={"monitor": monitor})
+    said: list[str] = []
+    advised = stage.run(recipe, monitored.dataset(60), monitored.certificate(), run, said.append)
+    assert (plain.advisory, advised.advisory, advised.armed) == (False, True, False)
+    assert "as advice, without a promise" in said[-1]
+
+
 def test_without_a_chosen_candidate_there_is_nothing_to_measure_with(tmp_path: Path) -> None:
     run = monitored.make_run(tmp_path, rows=10)
     with pytest.raises(MonitorError, match="no candidate keeps to the budget"):
@@ -82,8 +91,7 @@ def test_a_line_separator_inside_a_text_is_no_new_row(tmp_path: Path) -> None:
 
 
 def test_the_record_takes_every_figure_of_the_fit() -> None:
-    figures = {field.name for field in fields(Fitted)} - {"centroids", "tails"}
-    assert figures <= set(Reference.model_fields)
+    assert set(SETTINGS) <= set(Reference.model_fields)
 
 
 # -- the other tasks -------------------------------------------------------------------------------
@@ -109,11 +117,11 @@ def test_the_words_of_both_texts_of_a_pair_count(tmp_path: Path) -> None:
     assert len(both) > sum("invoice" in row.text.split() for row in rows)
 
 
-def test_vectors_have_one_class_and_novelty_alone_is_watched(tmp_path: Path) -> None:
+def test_vectors_have_one_class_and_no_mix_of_them_is_watched(tmp_path: Path) -> None:
     run = monitored.make_run(tmp_path, task="text-embedding")
     record = monitored.fit_run(run, task="text-embedding")
     assert record.armed, record.reason
-    assert "novelty alone is watched" in record.reason
+    assert "direction and novelty alone are watched" in record.reason
     assert record.rows == 560, "the anchors"
     data = load_reference(run.folder("reference") / REFERENCE)
     assert (data.labels, data.class_counts) == (("embedding",), (560,))
@@ -140,4 +148,4 @@ def test_vectors_whose_neighbours_hang_together_do_not_arm(tmp_path: Path) -> No
     write_rows(path, sorted(rows, key=lambda row: min(set(row.text.split()) & BUSY, default="")))
     record = monitored.fit_run(run, task="text-embedding")
     assert not record.armed
-    assert "share a neighbourhood more often than chance" in record.reason
+    assert "neighbouring reference rows are alike" in record.reason

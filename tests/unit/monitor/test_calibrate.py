@@ -1,4 +1,4 @@
-"""The simulated threshold, and the test for rows that depend on one another."""
+"""The simulated threshold."""
 
 import numpy as np
 import pytest
@@ -9,19 +9,25 @@ from monitor.calibrate import (
     STREAMS_PER_REFERENCE,
     calibrate,
     exposure,
-    neighbours_agree_p,
-    simulate,
     solve_threshold,
 )
+from monitor.eprocess import parts_of
 from monitor.geometry import cross_fitted_novelty, normalise
+from monitor.simulate import Dependence, Plan, Rows, draw, independent, simulate
+from monitor.witness import fit_whitening, whiten
 from tests import clouds
+
+ALONE = independent(parts_of(clouds.CLASSES))
 
 
 @pytest.fixture(scope="module")
-def scores() -> np.ndarray:
+def rows() -> Rows:
     embeddings, probabilities = clouds.reference()
     unit = normalise(embeddings)
-    return np.stack([cross_fitted_novelty(unit, 66, 0), -probabilities.max(axis=1)])
+    scores = np.stack([cross_fitted_novelty(unit, 66, 0), -probabilities.max(axis=1)])
+    whitened = whiten(unit, fit_whitening(unit))
+    kinds = probabilities.argmax(axis=1)
+    return Rows(parts_of(clouds.CLASSES), whitened, scores, kinds, clouds.CLASSES)
 
 
 def test_exposure_counts_rows_up_to_and_with_the_first_alarm() -> None:
@@ -30,24 +36,25 @@ def test_exposure_counts_rows_up_to_and_with_the_first_alarm() -> None:
     assert (rows.tolist(), alarms.tolist()) == ([3 + 4], [1])
 
 
-def test_all_references_but_a_tenth_run_as_long_as_asked(scores: np.ndarray) -> None:
-    highest = simulate(scores, 400, np.random.default_rng(0))
-    assert highest.shape == (REFERENCES, STREAMS_PER_REFERENCE, 400)
+def test_all_references_but_a_tenth_run_as_long_as_asked(rows: Rows) -> None:
+    plan = Plan(REFERENCES, STREAMS_PER_REFERENCE, 400)
+    highest = simulate(rows, ALONE, plan, np.random.default_rng(0))
+    assert highest.shape == (REFERENCES, STREAMS_PER_REFERENCE, 384), "whole blocks"
     threshold = solve_threshold(highest, 200)
-    rows, alarms = exposure(highest, threshold)
-    assert np.mean(rows < 200 * alarms) <= 0.1
-    rows, alarms = exposure(highest, threshold - 0.05)
-    assert np.mean(rows < 200 * alarms) > 0.1
+    quiet, alarms = exposure(highest, threshold)
+    assert np.mean(quiet < 200 * alarms) <= 0.1
+    quiet, alarms = exposure(highest, threshold - 0.05)
+    assert np.mean(quiet < 200 * alarms) > 0.1
 
 
-def test_a_longer_promise_needs_a_higher_threshold(scores: np.ndarray) -> None:
-    found = [calibrate(scores, target, seed=0).threshold for target in (100, 400, 1600)]
+def test_a_longer_promise_needs_a_higher_threshold(rows: Rows) -> None:
+    found = [calibrate(rows, ALONE, target, seed=0).threshold for target in (100, 400, 1600)]
     assert found == sorted(found)
     assert found[0] < found[-1]
 
 
-def test_the_promise_is_checked_on_streams_of_its_own(scores: np.ndarray) -> None:
-    found = calibrate(scores, 300, seed=0)
+def test_the_promise_is_checked_on_streams_of_its_own(rows: Rows) -> None:
+    found = calibrate(rows, ALONE, 300, seed=0)
     assert not found.extrapolated
     assert found.alarms > 0
     assert found.run_length == found.simulated_rows / found.alarms
@@ -55,34 +62,30 @@ def test_the_promise_is_checked_on_streams_of_its_own(scores: np.ndarray) -> Non
 
 
 def test_a_very_long_promise_is_extrapolated_and_says_so(
-    scores: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    direct = calibrate(scores, 2000, seed=0)
+    direct = calibrate(rows, ALONE, 2000, seed=0)
     assert LONGEST_SIMULATED >= 2000
     monkeypatch.setattr("monitor.calibrate.LONGEST_SIMULATED", 500)
-    shorter, longer = calibrate(scores, 500, seed=0), calibrate(scores, 2000, seed=0)
+    shorter, longer = calibrate(rows, ALONE, 500, seed=0), calibrate(rows, ALONE, 2000, seed=0)
     assert (shorter.extrapolated, longer.extrapolated) == (False, True)
     assert longer.threshold >= shorter.threshold + np.log(4.0) - 1e-9
     assert longer.threshold > direct.threshold - 0.5
 
 
-def test_the_same_seed_gives_the_same_threshold(scores: np.ndarray) -> None:
-    assert calibrate(scores, 200, seed=5) == calibrate(scores, 200, seed=5)
+def test_the_same_seed_gives_the_same_threshold(rows: Rows) -> None:
+    assert calibrate(rows, ALONE, 200, seed=5) == calibrate(rows, ALONE, 200, seed=5)
 
 
-def test_neighbours_of_one_class_are_noticed() -> None:
-    rng = np.random.default_rng(0)
-    bursts = np.repeat(rng.integers(8, size=250), 2)
-    assert neighbours_agree_p(bursts, seed=0) <= 0.01
+def test_blocks_are_consecutive_rows_and_the_last_is_followed_by_the_first() -> None:
+    drawn = draw(10, (12, 50), 4, np.random.default_rng(0))
+    assert drawn.shape == (12, 50)
+    steps = np.diff(drawn.reshape(3, 4, 50), axis=1)
+    assert set(np.unique(steps)) == {1, -9}
+    assert set(np.unique(drawn)) == set(range(10))
 
 
-def test_independent_neighbours_are_refused_as_seldom_as_stated() -> None:
-    rng = np.random.default_rng(0)
-    found = [neighbours_agree_p(rng.integers(8, size=120), seed) for seed in range(100)]
-    # A level of 1 %: four or more of 100 would have a probability of 2 %.
-    assert sum(p <= 0.01 for p in found) <= 3
-    assert 0.35 < np.mean(found) < 0.7
-
-
-def test_one_class_only_is_no_dependence() -> None:
-    assert neighbours_agree_p(np.zeros(50, dtype=np.intp), seed=0) == 1.0
+def test_rows_that_count_for_fewer_need_no_higher_threshold(rows: Rows) -> None:
+    alone = calibrate(rows, ALONE, 300, seed=0)
+    tempered = calibrate(rows, Dependence(16, (2.0,) * 4), 300, seed=0)
+    assert tempered.threshold < alone.threshold + 0.5

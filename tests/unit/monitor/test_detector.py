@@ -30,7 +30,8 @@ def test_new_traffic_alarms_once_until_reset(fitted: Fitted) -> None:
     assert detector.alarmed
     assert alarm.log_evidence >= fitted.threshold
     assert alarm.observation < 60
-    assert set(alarm.parts) == {"novelty", "confidence"}
+    assert set(alarm.parts) == {"witness", "novelty", "confidence", "class_mix"}
+    assert not alarm.advisory
     detector.reset()
     assert not detector.alarmed
     assert detector.log_evidence == 0.0
@@ -40,7 +41,9 @@ def test_new_traffic_alarms_once_until_reset(fitted: Fitted) -> None:
 
 @given(seeds, shares)
 @settings(max_examples=20, deadline=None)
-def test_an_advisory_detector_never_alarms(advisory: Fitted, seed: int, share: float) -> None:
+def test_a_detector_that_is_not_armed_never_alarms(
+    advisory: Fitted, seed: int, share: float
+) -> None:
     detector = Detector(advisory)
     assert feed(detector, stream(150, seed, share)) == []
     assert detector.observations == 150
@@ -60,6 +63,12 @@ def test_a_restored_detector_alarms_bit_for_bit_alike(
     found += feed(after, (embeddings[cut:], probabilities[cut:]))
     assert found == expected
     assert after.state() == through.state()
+
+
+def test_advice_is_raised_and_marked() -> None:
+    detector = Detector.fit(*clouds.reference(120), 300, advisory=True)
+    (alarm,) = feed(detector, stream(200, 1, 1.0))
+    assert alarm.advisory
 
 
 @given(seeds)
@@ -98,7 +107,9 @@ def test_rows_that_are_not_finite_are_counted_and_skipped(fitted: Fitted) -> Non
 
 def test_an_embedding_of_another_model_is_an_error(fitted: Fitted) -> None:
     with pytest.raises(MonitorError, match=r"shape \(15,\)"):
-        Detector(fitted).update(np.ones(15, dtype=np.float32), np.ones(2))
+        Detector(fitted).update(np.ones(15, dtype=np.float32), np.ones(clouds.CLASSES))
+    with pytest.raises(MonitorError, match=r"shape \(2,\)"):
+        Detector(fitted).update(np.ones(clouds.HIDDEN, dtype=np.float32), np.ones(2))
 
 
 @given(st.data())
@@ -123,11 +134,38 @@ def test_a_state_of_another_reference_is_refused(fitted: Fitted, advisory: Fitte
         Detector(advisory).restore(Detector(fitted).state())
 
 
-def test_a_state_takes_less_than_a_kilobyte(fitted: Fitted) -> None:
-    assert len(Detector(fitted).state()) < 1024
+def test_a_state_takes_less_than_sixteen_kilobytes_whatever_the_classes() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(1100, 96)).astype(np.float32)
+    detector = Detector.fit(embeddings, rng.dirichlet(np.ones(1000), size=1100), 100)
+    assert len(detector.fitted.whitening.projection) == 64
+    assert len(detector.fitted.kind_counts) == 256
+    assert detector.state_bytes == len(detector.state()) < 16 * 1024
+
+
+def test_the_effect_is_the_distance_in_deviations_and_nothing_without_drift(
+    fitted: Fitted,
+) -> None:
+    still, moved = Detector(fitted), Detector(fitted)
+    assert still.effect_size == 0.0
+    rows = stream(1500, 6, 0.0)
+    feed(still, rows)
+    assert still.effect_size < 0.5
+    feed(moved, stream(1500, 7, 1.0))
+    distance = np.linalg.norm(
+        (clouds.CENTRES[-1] - fitted.whitening.mean) @ fitted.whitening.projection.T
+    )
+    assert moved.effect_size == pytest.approx(distance, rel=0.35)
+
+
+def test_classes_going_missing_are_seen_by_the_mix(fitted: Fitted) -> None:
+    detector = Detector(fitted)
+    (alarm,) = feed(detector, clouds.draw(400, np.random.default_rng(0), clusters=3))
+    assert alarm.parts["class_mix"] > fitted.threshold - 1.0
+    assert alarm.parts["class_mix"] > alarm.parts["novelty"]
 
 
 def test_fit_is_the_shortest_way_to_a_detector() -> None:
     detector = Detector.fit(*clouds.reference(40), target_run_length=100)
     assert not detector.fitted.armed
-    assert detector.parts == {"novelty": 0.0, "confidence": 0.0}
+    assert set(detector.parts.values()) == {0.0}

@@ -10,43 +10,29 @@ from monitor.explain import (
     MOST_CLUSTERS,
     _moved_features,
     _reference_rows,
-    effect_size,
+    distance,
     nearest_centroid,
 )
 from monitor.family import Cluster
 from monitor.secondary import fit_classes, fit_scale
-from monitor.words import RECENT_ROWS, RecentRow
+from monitor.words import RecentRow
 
 PLAIN = RecentRow(frozenset(), frozenset(), 0, 0, (0.5, 0.0))
 LENGTH = fit_scale("length", np.random.default_rng(0).random(1_000))
 CLASSES = fit_classes(np.arange(1_000) % 2, 2)
-SCALES = (LENGTH, CLASSES)
 
 
-def rows(values: np.ndarray, predicted: np.ndarray) -> list[RecentRow]:
-    return [
-        replace(PLAIN, features=(float(v), float(p)))
-        for v, p in zip(values, predicted, strict=True)
-    ]
+def test_without_drift_the_distance_is_noise() -> None:
+    assert distance(np.random.default_rng(1).random(200).tolist(), LENGTH) < 0.12
 
 
-def test_without_drift_the_effect_is_noise() -> None:
-    rng = np.random.default_rng(1)
-    recent = rows(rng.random(RECENT_ROWS), rng.integers(2, size=RECENT_ROWS))
-    assert effect_size(recent, SCALES) < 0.15
-
-
-def test_the_effect_is_the_share_of_traffic_that_changed() -> None:
+def test_the_distance_is_the_share_of_traffic_that_changed() -> None:
     rng = np.random.default_rng(2)
-    values = np.where(rng.random(RECENT_ROWS) < 0.4, 9.0, rng.random(RECENT_ROWS))
-    recent = rows(values, rng.integers(2, size=RECENT_ROWS))
-    assert effect_size(recent, SCALES) == pytest.approx(0.4, abs=0.1)
-    one_class = rows(rng.random(RECENT_ROWS), np.zeros(RECENT_ROWS))
-    assert effect_size(one_class, SCALES) == pytest.approx(0.5, abs=0.02)
-
-
-def test_few_rows_have_no_effect_size() -> None:
-    assert effect_size([PLAIN] * (RECENT_ROWS - 1), SCALES) == 0.0
+    values = np.where(rng.random(500) < 0.4, 9.0, rng.random(500))
+    assert distance(values.tolist(), LENGTH) == pytest.approx(0.4, abs=0.08)
+    constant = fit_scale("unknown", np.zeros(100))
+    assert distance([0.0, 0.0, 0.3, 0.0], constant) == 0.25, "the medians are equal"
+    assert distance([math.nan, 0.0], constant) == 0.5
 
 
 def test_features_are_ranked_by_evidence_with_medians_then_and_now() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edgeloop.errors import MonitorError
-from monitor.fit import Fitted, fit_reference, smallest_visible_share
+from monitor.fit import Fitted, fit_reference
+from monitor.visible import smallest_visible_share
 from tests import clouds
 from tests.unit.monitor.conftest import TARGET
 
@@ -24,21 +25,76 @@ def test_too_few_rows_say_how_many_are_missing(advisory: Fitted) -> None:
     assert "add 380 rows" in advisory.reason
 
 
-def test_rows_that_come_in_bursts_must_be_thinned() -> None:
+def test_a_sorted_reference_is_refused() -> None:
     embeddings, probabilities = clouds.reference(600)
     order = np.argsort(probabilities.argmax(axis=1), kind="stable")
     found = fit_reference(embeddings[order], probabilities[order], TARGET)
     assert not found.armed
-    assert "every m-th row" in found.reason
+    assert "name the rows in order of arrival" in found.reason
 
 
-def test_a_reference_whose_simulation_falls_short_does_not_arm() -> None:
-    rows, constant = 520, np.tile([0.9, 0.1], (520, 1))
-    same = np.tile(np.array([[1.0, 0.0, 0.0]], dtype=np.float32), (rows, 1))
-    found = fit_reference(same, constant, 5000)
+def test_rows_in_bursts_are_calibrated_in_blocks_and_say_so() -> None:
+    found = fit_reference(*clouds.reference(1200, 0, 2.0), TARGET)
+    assert found.armed, found.reason
+    assert found.dependence == "blocks-16"
+    # Rows of a burst are at times classified apart, so that it looks shorter.
+    assert found.burst_rows == pytest.approx(1.75, abs=0.4)
+    assert min(found.design_effects) >= 1.0
+    assert "rows come in bursts of about" in found.reason
+    assert found.smallest_visible_share > smallest_visible_share(1200)
+
+
+def test_too_few_bursts_say_how_many_rows_are_missing() -> None:
+    found = fit_reference(*clouds.reference(700, 0, 3.0), TARGET)
     assert not found.armed
-    assert found.verified_run_length < 5000
-    assert "5000 are promised" in found.reason
+    assert "the 700 rows are about" in found.reason
+    missing = int(found.reason.split("add ")[1].split()[0])
+    assert 200 < missing < 1100
+
+
+def test_independent_rows_need_no_blocks(fitted: Fitted) -> None:
+    assert (fitted.dependence, fitted.burst_rows) == ("none", 1.0)
+    assert fitted.design_effects == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_advice_has_a_simulated_threshold_and_promises_nothing() -> None:
+    found = fit_reference(*clouds.reference(rows=120), TARGET, advisory=True)
+    assert not found.armed
+    assert found.advisory
+    assert found.verified_run_length == 0.0
+    assert "without a promise" in found.reason
+    assert found.threshold != pytest.approx(np.log(TARGET))
+
+
+def test_an_armed_reference_gives_no_mere_advice() -> None:
+    found = fit_reference(*clouds.reference(), TARGET, advisory=True)
+    assert (found.armed, found.advisory) == (True, False)
+
+
+def test_one_class_is_watched_by_direction_and_novelty() -> None:
+    embeddings, _ = clouds.reference()
+    found = fit_reference(embeddings, np.ones((len(embeddings), 1)), TARGET)
+    assert found.armed, found.reason
+    assert found.parts == ("witness", "novelty")
+    assert found.tails.thresholds.shape == (1, 3)
+    assert "direction and novelty alone are watched" in found.reason
+
+
+def test_a_reference_whose_simulation_falls_short_does_not_arm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # With all references allowed to run short, so does what is simulated of the threshold.
+    monkeypatch.setattr("monitor.calibrate.SHORT_SHARE", 1.0)
+    found = fit_reference(*clouds.reference(), TARGET)
+    assert not found.armed
+    assert found.verified_run_length < TARGET
+    assert "300 are promised" in found.reason
+
+
+def test_rows_that_are_all_alike_are_no_error() -> None:
+    same = np.tile(np.array([[1.0, 0.0, 0.0]], dtype=np.float32), (520, 1))
+    found = fit_reference(same, np.tile([0.9, 0.1], (520, 1)), TARGET)
+    assert np.isfinite(found.threshold)
 
 
 @pytest.mark.parametrize(("rows", "share"), [(500, 0.035), (2000, 0.018), (8000, 0.009)])

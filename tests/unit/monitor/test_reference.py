@@ -139,15 +139,29 @@ def test_a_missing_or_truncated_file_is_refused(fitted: Fitted, tmp_path: Path) 
         load_reference(path)
 
 
+def test_a_reference_of_an_older_format_says_what_to_do(tmp_path: Path) -> None:
+    document = b'{"format": "edgeloop-reference-1"}'
+    content = npz(settings=np.frombuffer(document, dtype=np.uint8))
+    (tmp_path / "reference.npz").write_bytes(content)
+    with pytest.raises(
+        MonitorError, match=r"'edgeloop-reference-1', this edgeloop reads .*run the stage again"
+    ):
+        load_reference(tmp_path / "reference.npz")
+
+
 def test_parts_that_do_not_fit_together_are_refused(fitted: Fitted, tmp_path: Path) -> None:
     path = tmp_path / "reference.npz"
-    wide = fitted.centroids.astype(np.float64)[0]
     nan = replace(fitted.tails, rates=np.full((2, 3), np.nan))
+    short = replace(fitted.whitening, mean=fitted.whitening.mean[:-1])
     for bad in (
         replace(data_of(fitted), labels=("one",)),
         replace(data_of(fitted), class_counts=(1,) * clouds.CLASSES),
-        data_of(replace(fitted, centroids=wide)),
         replace(data_of(fitted), family=msgspec.structs.replace(family_of(fitted), scales=())),
+        data_of(replace(fitted, centroids=fitted.centroids[0])),
+        data_of(replace(fitted, whitening=short)),
+        data_of(replace(fitted, kind_of_class=np.full(clouds.CLASSES, clouds.CLASSES))),
+        data_of(replace(fitted, design_effects=(0.5,) * 4)),
+        data_of(replace(fitted, design_effects=(1.0,) * 2)),
         data_of(replace(fitted, tails=nan)),
         data_of(replace(fitted, tails=replace(fitted.tails, thresholds=np.zeros((2, 2))))),
     ):

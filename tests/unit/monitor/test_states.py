@@ -69,6 +69,7 @@ def test_a_slow_drift_must_be_quiet_for_longer() -> None:
     slow = next_health(Health(), Seen(True, 1.0, rows_since_onset=700), None)
     assert slow.needed_rows == PATIENCE * 700
     assert after(slow, [QUIET] * LEAST_QUIET_ROWS).state == "suspect"
+    assert next_health(slow, Seen(True, 1.0), None).needed_rows == PATIENCE * 700
 
 
 def test_an_alarm_while_recovering_is_a_new_suspicion() -> None:
