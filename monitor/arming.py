@@ -82,7 +82,8 @@ def _refusal(rows: int, burst: float, p: float) -> str:
     if burst > MOST_BURST_ROWS:
         return (
             f"not armed: neighbouring reference rows are alike over {burst:.0f} rows "
-            f"(p = {p:.3f}), as in a sorted file; name the rows in order of arrival, or one row per client"
+            f"(p = {p:.3f}), as in a sorted file; name the rows in order of arrival, or one row "
+            "per client"
         )
     if rows < LEAST_ROWS * burst:
         needed = math.ceil(LEAST_ROWS * burst)

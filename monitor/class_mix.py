@@ -9,17 +9,20 @@ for each bet a: the divisor is what the error of ratios counted on n rows earns.
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.witness import LAG, first_axis
+
 Floats = NDArray[np.floating]
 Kinds = NDArray[np.intp]
 
 RATES = np.array([1 / 64, 1 / 256, 1 / 1024], dtype=np.float32)
 BETS = np.array([0.1, 0.4], dtype=np.float32)
 MEMBERS = len(RATES) * len(BETS)
-LAG = 32
 # The rarest of more classes are watched together, so that the state keeps to its size.
 MOST_KINDS = 256
 # As in witness: the reference's own error, and traffic that lies off by as much.
 SAMPLES = 2.0
+_ONE = np.float32(1.0)
+_KEPT = (_ONE - RATES)[:, None]
 
 
 def kinds_of_classes(counts: NDArray[np.integer]) -> Kinds:
@@ -46,15 +49,16 @@ def discounts(kinds: int, rows: float) -> NDArray[np.float32]:
 def payoffs(recent: Floats, ratio: Floats, discount: Floats) -> Floats:
     """What every member earns: recent (rates, ...) and reference ratio (...) of the row's own
     kind, discount (bets,) -> (members, ...)."""
-    gain = recent / ratio - 1.0
-    shape = (-1, *[1] * (gain.ndim - 1))
-    earned: Floats = (1.0 + BETS.reshape(shape) * gain[:, None]) * discount.reshape(shape)
+    gain = recent / ratio - _ONE
+    earned: Floats = gain[:, None] * first_axis(BETS, gain.ndim)
+    earned += _ONE
+    earned *= first_axis(discount, gain.ndim)
     return earned.reshape(MEMBERS, *gain.shape[1:])
 
 
 def roll(mix: Floats, old: int) -> None:
     """One row, in place: mix (rates, kinds); `old` is the kind of the row LAG rows ago."""
-    mix *= (np.float32(1.0) - RATES)[:, None]
+    mix *= _KEPT
     mix[:, old] += RATES
 
 

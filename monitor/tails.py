@@ -47,7 +47,8 @@ def fit_tails(scores: Floats, design_effect: float | Floats = 1.0) -> Tails:
 
 def payoffs(exceeded: NDArray[np.bool_], rates: Floats) -> Floats:
     """What every member earns: (shares, ...) each -> (members, ...)."""
-    gain = exceeded / rates - 1.0
-    bets = _BETS.reshape(-1, *[1] * (gain.ndim - 1))
-    earned: Floats = 1.0 + bets * gain[:, None]
+    gain = exceeded / rates
+    gain -= 1.0
+    earned: Floats = gain[:, None] * _BETS.reshape(-1, *[1] * (gain.ndim - 1))
+    earned += 1.0
     return earned.reshape(MEMBERS, *gain.shape[1:])

@@ -22,7 +22,7 @@ BETS = np.array([0.03, 0.1, 0.25], dtype=np.float32)
 MEMBERS = len(RATES) * len(BETS)
 LAG = 32
 # The lower clip keeps every bet above zero, the upper one keeps single rows from deciding.
-LOWEST_GAIN, HIGHEST_GAIN = -1.9, 4.0
+LOWEST_GAIN, HIGHEST_GAIN = np.float32(-1.9), np.float32(4.0)
 MARGIN_FACTOR = 1.5
 # Traffic is no exact copy of the population that the reference was drawn from: it may lie off by as
 # much as a second sample would. On held-out BANKING77 rows that also lowered the threshold by .7
@@ -31,7 +31,9 @@ SAMPLES = 2.0
 FEWEST_COMPONENTS, MOST_COMPONENTS, ROWS_PER_COMPONENT = 8, 64, 16
 # Components that hardly vary are rounding, not text.
 SMALLEST_VARIANCE_RATIO = 1e-6
-SMALLEST_NORM = 1e-12
+SMALLEST_NORM = np.float32(1e-12)
+_ONE = np.float32(1.0)
+_RATES = RATES[:, None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def fit_whitening(unit: Vectors) -> Whitening:
     mean = unit.mean(axis=0, dtype=np.float64)
     centred: Vectors = unit - mean.astype(np.float32)
     variances, directions = _principal(centred)
-    kept = variances > SMALLEST_VARIANCE_RATIO * max(float(variances[0]), SMALLEST_NORM)
+    kept = variances > SMALLEST_VARIANCE_RATIO * max(float(variances[0]), float(SMALLEST_NORM))
     count = min(component_count(len(unit)), int(kept.sum()))
     if count == 0:
         return Whitening(mean.astype(np.float32), np.zeros((1, unit.shape[1]), dtype=np.float32))
@@ -80,8 +82,7 @@ def _principal(centred: Vectors) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 def whiten(unit: Vectors, whitening: Whitening) -> Vectors:
     """Unit rows (n, hidden) -> (n, components)."""
-    rows: Vectors = (unit - whitening.mean) @ whitening.projection.T
-    return rows
+    return np.asarray((unit - whitening.mean) @ whitening.projection.T, dtype=np.float32)
 
 
 def margins(components: int, rows: float) -> Vectors:
@@ -99,17 +100,22 @@ def payoffs(directions: Vectors, z: Vectors, margin: Vectors) -> Vectors:
     (rates,) -> (members, ...). A moving average that has not begun earns nothing."""
     along = np.einsum("r...k,...k->r...", directions, z)
     norm = np.sqrt(np.einsum("r...k,r...k->r...", directions, directions))
-    gain = along / np.maximum(norm, SMALLEST_NORM) - margin.reshape(-1, *[1] * (along.ndim - 1))
+    gain = along / np.maximum(norm, SMALLEST_NORM) - first_axis(margin, along.ndim)
     # np.clip takes three times as long.
     gain = np.minimum(np.maximum(gain, LOWEST_GAIN), HIGHEST_GAIN)
-    bets = BETS.reshape(-1, *[1] * (gain.ndim - 1))
-    earned: Vectors = np.float32(1.0) + bets * gain[:, None]
-    return earned.reshape(len(gain) * len(BETS), *gain.shape[1:])
+    earned: Vectors = gain[:, None] * first_axis(BETS, gain.ndim)
+    earned += _ONE
+    return earned.reshape(-1, *gain.shape[1:])
+
+
+def first_axis(values: Vectors, axes: int) -> Vectors:
+    """(n,) to the shape in which it goes along the first of so many axes."""
+    return values if axes == 1 else values.reshape(-1, *[1] * (axes - 1))
 
 
 def roll(directions: Vectors, old: Vectors) -> None:
     """One row, in place: directions (rates, components), old (components,) is LAG rows old."""
-    directions += RATES[:, None] * (old - directions)
+    directions += _RATES * (old - directions)
 
 
 def _decays() -> Vectors:

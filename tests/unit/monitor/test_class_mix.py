@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.class_mix import (
-    LAG,
     MEMBERS,
     MOST_KINDS,
     RATES,
@@ -18,6 +17,7 @@ from monitor.class_mix import (
     roll,
     roll_block,
 )
+from monitor.witness import LAG
 
 counts = st.lists(st.integers(0, 200), min_size=2, max_size=30).filter(any)
 
