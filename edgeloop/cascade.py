@@ -84,8 +84,8 @@ class CascadeModel:
         self._second_temperature = np.float32(settings.second_temperature)
 
     def answer(self, text: TextInput, truncate: bool = True) -> Answered:
-        """Tokens and truncation are those of the stage that answered; the embedding is always the
-        first stage's, so that drift is measured on every row alike.
+        """Tokens, unknown ones and truncation are those of the stage that answered; the embedding
+        is always the first stage's, so that drift is measured on every row alike.
 
         Raises TextTooLong where that stage would cut the text and `truncate` is false.
         """
@@ -101,14 +101,20 @@ class CascadeModel:
         logits = first.output.logits / self._first_temperature
         embedding = first.output.embedding
         if self._confidence(logits) >= self._threshold:
-            return Answered(RowOutput(logits, embedding), first.tokens, first.truncated, FIRST)
+            return _told(first, logits, embedding, FIRST)
         return partial(self._finish, text, truncate, embedding)
 
     def _finish(self, text: TextInput, truncate: bool, embedding: Floats) -> Answered:
         second = self._second.answer(text, truncate)
         logits = second.output.logits / self._second_temperature
-        return Answered(RowOutput(logits, embedding), second.tokens, second.truncated, SECOND)
+        return _told(second, logits, embedding, SECOND)
 
     def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
         """One text at a time."""
         return [self.answer(text).output for text in texts]
+
+
+def _told(own: Answered, logits: Floats, embedding: Floats, stage: str) -> Answered:
+    """A stage's answer with the cascade's numbers."""
+    output = RowOutput(logits, embedding)
+    return Answered(output, own.tokens, own.truncated, stage, own.unknown_tokens)

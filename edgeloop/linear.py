@@ -184,15 +184,17 @@ class LinearModel:
         read = read_text(text, self._max_tokens)
         if read.truncated and not truncate:
             raise TextTooLong(f"the text has more words than the {self._max_tokens} it may have")
-        return Answered(self._output(read.ngrams), read.tokens, read.truncated)
+        output, unknown = self._output(read.ngrams)
+        return Answered(output, read.tokens, read.truncated, unknown_tokens=unknown)
 
     def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
         """One text at a time."""
         return [self.answer(text).output for text in texts]
 
-    def _output(self, ngrams: Sequence[str]) -> RowOutput:
+    def _output(self, ngrams: Sequence[str]) -> tuple[RowOutput, int]:
+        """The answer to a text's n-grams, and how many of them are unknown."""
         known = Counter(map(self._row_of, ngrams))
-        known.pop(None, None)
+        unknown = known.pop(None, 0)
         rows = np.fromiter(known, np.intp, len(known))
         times = np.fromiter(known.values(), np.float32, len(known))
         weights = weigh(times, self._idf[rows]) * self._row_scale[rows]
@@ -201,4 +203,4 @@ class LinearModel:
         length = np.sqrt(embedding @ embedding)
         if length > 0.0:
             embedding /= length
-        return RowOutput(columns[: self._classes] + self._bias, embedding)
+        return RowOutput(columns[: self._classes] + self._bias, embedding), unknown

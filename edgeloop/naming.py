@@ -13,6 +13,8 @@ LABELS = frozenset({"model", "variant", "route", "code", "class", "feature", "de
     "reason",
     "question",
     "stage",
+    "state",
+    "bin",
     "version",
     "digest",
     "method",

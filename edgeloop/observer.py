@@ -2,23 +2,45 @@
 command line puts the two together.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.records import Verdict
+from edgeloop.rows import TextInput, whole_text
+from edgeloop.runtime import Answered
+from edgeloop.tasks import Answer, Task
+
+NO_ANSWER = Answer()
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One answered request: embedding (hidden,) float32, probabilities (classes,) float64."""
+    """One answered text or pair: embedding (hidden,) float32, probabilities (classes,) float64; how
+    many tokens the model read and how many of them it does not know; its answer."""
 
     text: str
     embedding: NDArray[np.float32]
     probabilities: NDArray[np.float64]
     tokens: int
+    unknown_tokens: int = 0
+    answer: Answer = NO_ANSWER
+
+
+def observed(text: TextInput, answered: Answered, task: Task, labels: Sequence[str]) -> Observation:
+    """What the monitor is told of a text or pair and a model's answer to it."""
+    answer, probabilities = task.read(answered.output, labels)
+    return Observation(
+        whole_text(text),
+        answered.output.embedding,
+        probabilities,
+        answered.tokens,
+        answered.unknown_tokens,
+        answer,
+    )
 
 
 LabelSource = Literal["feedback", "audit", "captured", "captured_unsure"]
@@ -98,9 +120,14 @@ class AccuracyStatus:
 
 @dataclass(frozen=True, slots=True)
 class ObserverStatus:
-    """Where the drift monitor stands. `effect_size`: the distance between recent rows and the
-    reference, in standard deviations. `burst_evidence_ratio`: from 1 on, traffic comes in longer
-    bursts than the reference did, and its promise does not cover it."""
+    """Where the drift monitor stands.
+
+    `log_evidence` and `threshold` are the primary detector's; `evidence_ratios` has each
+    detector's evidence over its threshold, and from an alarm on at least what it was then, until
+    the traffic is quiet again. `effect_size`: the distance between recent rows and the reference,
+    in standard deviations. `burst_evidence_ratio`: from 1 on, traffic comes in longer bursts than
+    the reference did, and its promise does not cover it.
+    """
 
     armed: bool
     observations: int
@@ -112,8 +139,14 @@ class ObserverStatus:
     alarms: int
     alarmed: bool
     accuracy: AccuracyStatus | None = None
+    state: str = "ok"
+    evidence_ratios: dict[str, float] = field(default_factory=dict)
     effect_size: float = 0.0
     burst_evidence_ratio: float = 0.0
+    reference_rows: int = 0
+    reference_timestamp_seconds: float = 0.0
+    smallest_visible_share: float = 1.0
+    state_bytes: int = 0
 
 
 class Observer(Protocol):

@@ -286,12 +286,26 @@ class Movement(Record):
     recent_ratio: float
 
 
+class FeatureMovement(Record):
+    """A feature's median in the reference and in recent traffic, Kolmogorov's distance between the
+    two, and the evidence of its own detector over the threshold."""
+
+    name: str
+    reference_median: float
+    recent_median: float
+    distance: float
+    evidence_ratio: float
+
+
 class Verdict(Record):
     """A drift alarm: when, on what evidence, and what moved.
 
-    `advisory`: raised without a promise, since the reference is not armed or traffic comes in
-    longer bursts than the reference did. `effect_size`: the distance between recent rows and the
-    reference, in standard deviations.
+    `detector`: the one whose evidence is highest over its threshold, `log_evidence` and `threshold`
+    are its; `detectors`: all that had passed theirs. `advisory`: raised without a promise, as the
+    reference is not armed or traffic comes in longer bursts than the reference did. `effect_size`:
+    the distance between recent rows and the reference, in standard deviations. `onset_observation`:
+    where the drift is estimated to have begun. `ngrams`: salted hashes (monitor.words).
+    `reference_rows`: ids of the reference rows that the new ones are most like.
     """
 
     model: str
@@ -307,6 +321,12 @@ class Verdict(Record):
     effect_size: float = 0.0
     words: tuple[Movement, ...]
     classes: tuple[Movement, ...]
+    detectors: tuple[str, ...] = ()
+    evidence_ratios: dict[str, float] = {}
+    onset_observation: int | None = None
+    features: tuple[FeatureMovement, ...] = ()
+    ngrams: tuple[Movement, ...] = ()
+    reference_rows: tuple[str, ...] = ()
 
 
 class Decision(Record):

@@ -22,6 +22,7 @@ LOGITS, EMBEDDING = "logits", "embedding"
 ONLY_STAGE = "model"
 CUDA = "CUDAExecutionProvider"
 PROVIDERS = (CUDA, "CPUExecutionProvider")
+UNKNOWN_TOKENS = ("<unk>", "[UNK]")
 OUTPUTS = [LOGITS, EMBEDDING]  # a model of task text-embedding has no logits
 # onnxruntime 1.32's fused SkipLayerNormalization takes 51 us where Add and LayerNormalization take
 # 20 (MiniLM, one short text, AVX-512): without the fusion int8 answers 9% sooner, fp32 6%.
@@ -31,9 +32,9 @@ SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of a batch, padded to its longest row: (batch, seq) int64; per row how many of
-    them are real, whether the text was longer and was cut, and, where it is asked for, each real
-    token's characters in the first text (start == end for a special token and for a second
-    text's)."""
+    them are real, whether the text was longer and was cut, where it is asked for each real token's
+    characters in the first text (start == end for a special token and for a second text's), and how
+    many tokens are the tokenizer's unknown one."""
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
@@ -41,6 +42,7 @@ class Encoded:
     tokens: tuple[int, ...]
     truncated: tuple[bool, ...]
     offsets: tuple[tuple[tuple[int, int], ...], ...]
+    unknown: tuple[int, ...] = ()
 
     def feed(self) -> dict[str, NDArray[np.int64]]:
         """Everything that a model may want as its input, by name."""
@@ -73,12 +75,14 @@ class RowOutput:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """A model's answer to one text or pair: how many tokens of it were read, whether it had more,
-    and which stage answered ("model" where there is only one)."""
+    which stage answered ("model" where there is only one), and how many of the tokens the model
+    does not know (of a linear model, n-grams)."""
 
     output: RowOutput
     tokens: int
     truncated: bool
     stage: str = ONLY_STAGE
+    unknown_tokens: int = 0
 
 
 class Model(Protocol):
@@ -163,6 +167,7 @@ class OnnxModel:
         if EMBEDDING not in names or not names <= set(OUTPUTS):
             raise EngineError(f"{model}: has the outputs {sorted(names)}, needs {OUTPUTS}")
         self._outputs = [name for name in OUTPUTS if name in names]
+        self._unknown_id = unknown_id(self._tokenizer)
         # Only a tagger's answer is about characters.
         self._with_offsets = any(
             node.name == LOGITS and len(node.shape) == 3 for node in self._session.get_outputs()
@@ -171,7 +176,8 @@ class OnnxModel:
     def encode(self, texts: Sequence[TextInput]) -> Encoded:
         """Tokenize texts or pairs of texts; what is longer than max_tokens is cut at the end of the
         longer text."""
-        return read_encodings(self._tokenizer.encode_batch(list(texts)), self._with_offsets)
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return read_encodings(encodings, self._with_offsets, self._unknown_id)
 
     def run(self, encoded: Encoded) -> Output:
         """One forward pass over the batch. Raises EngineError where the model cannot answer."""
@@ -197,7 +203,9 @@ class OnnxModel:
         if encoded.truncated[0] and not truncate:
             raise TextTooLong(f"the text has more tokens than the {encoded.tokens[0]} it may have")
         (output,) = split_rows(encoded, self.run(encoded))
-        return Answered(output, encoded.tokens[0], encoded.truncated[0])
+        return Answered(
+            output, encoded.tokens[0], encoded.truncated[0], unknown_tokens=encoded.unknown[0]
+        )
 
     def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
         """One text at a time, so that no answer depends on the company it was scored in
@@ -205,16 +213,30 @@ class OnnxModel:
         return [self.answer(text).output for text in texts]
 
 
-def read_encodings(rows: Sequence[Any], with_offsets: bool = True) -> Encoded:
-    """A batch from the tokenizers library's own encodings, which are padded to one length."""
+def unknown_id(tokenizer: "Tokenizer") -> int | None:
+    """The id of the token for what a tokenizer does not know; None where it knows every byte."""
+    # A Unigram model names its unknown token by number, and only in its file.
+    own = getattr(tokenizer.model, "unk_token", None)
+    named = (own,) if own else UNKNOWN_TOKENS
+    ids = (tokenizer.token_to_id(token) for token in named)
+    return next((found for found in ids if found is not None), None)
+
+
+def read_encodings(
+    rows: Sequence[Any], with_offsets: bool = True, unknown: int | None = None
+) -> Encoded:
+    """A batch from the tokenizers library's own encodings, which are padded to one length.
+    `unknown`: the id of the unknown token, where there is one."""
     mask = np.array([row.attention_mask for row in rows], dtype=np.int64)
+    ids = [row.ids for row in rows]
     return Encoded(
-        input_ids=np.array([row.ids for row in rows], dtype=np.int64),
+        input_ids=np.array(ids, dtype=np.int64),
         attention_mask=mask,
         token_type_ids=np.array([row.type_ids for row in rows], dtype=np.int64),
         tokens=tuple(mask.sum(axis=1).tolist()),
         truncated=tuple(bool(row.overflowing) for row in rows),
         offsets=tuple(_offsets(row) if with_offsets else () for row in rows),
+        unknown=tuple(0 if unknown is None else own.count(unknown) for own in ids),
     )
 
 

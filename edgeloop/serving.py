@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 # Which threads answer best, by machine and bundle: below $EDGELOOP_HOME.
 TUNED = "autotune"
-# A bundle alarms once: more than a few can only wait where the ledger is away for days.
+# A bundle alarms once until its traffic is quiet again: more than a few verdicts can only wait
+# where the ledger is away for days.
 VERDICT_LIMIT = 64
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0

@@ -191,20 +191,37 @@ def replay(document: dict[str, Any]) -> str:
             f"{document['threshold']:.2f}"
         )
         return "\n".join(lines)
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in verdict["parts"].items())
     lines.append(f"ALARM      after {document['requests_until_alarm']} requests")
+    return "\n".join([*lines, *_verdict(verdict)])
+
+
+def _verdict(verdict: dict[str, Any]) -> list[str]:
+    """On what evidence, since when, and what moved."""
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in verdict["parts"].items())
+    lines = []
     if verdict["advisory"]:
         lines.append("advice     nothing is promised about how often this alarm is false")
     lines.append(
-        f"evidence   ln {verdict['log_evidence']:.2f} above {verdict['threshold']:.2f} ({parts})"
+        f"evidence   {verdict['detector']}: ln {verdict['log_evidence']:.2f} above "
+        f"{verdict['threshold']:.2f} ({parts})"
     )
+    if verdict["onset_observation"] is not None:
+        lines.append(f"began      about observation {verdict['onset_observation']}")
     for kind in ("words", "classes"):
         lines += [
             f"{kind:<10} {m['name']}: {m['reference_ratio']:.1%} of reference rows, "
             f"{m['recent_ratio']:.1%} of recent ones"
             for m in verdict[kind]
         ]
-    return "\n".join(lines)
+    lines += [
+        f"features   {f['name']}: median {f['reference_median']:.3g} in the reference, "
+        f"{f['recent_median']:.3g} now, {f['distance']:.0%} apart"
+        for f in verdict["features"]
+        if f["name"] in verdict["detectors"]
+    ]
+    if verdict["reference_rows"]:
+        lines.append(f"most like  reference rows {', '.join(verdict['reference_rows'])}")
+    return lines
 
 
 def labelled(document: dict[str, Any]) -> str:

@@ -1,13 +1,15 @@
-"""The Observer of one bundle: every answered text goes through the drift detector of the
-reference that ships with the model; at the alarm a verdict says what moved.
+"""The Observer of one bundle: every answered text goes through the drift detectors of the reference
+that ships with the model; at an alarm a verdict says what moved.
+
+The detectors start again soon after an alarm. What they had reached stands in the status until the
+traffic is quiet again (monitor.states); then the next alarm may come.
 """
 
 import logging
-import struct
-import zlib
+import time
 from datetime import UTC, datetime
 
-import msgspec
+import numpy as np
 
 from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.errors import MonitorError
@@ -16,34 +18,35 @@ from edgeloop.records import Verdict
 from monitor.accuracy.errors import DETECTOR as ERRORS
 from monitor.accuracy.errors import RUN_LENGTH
 from monitor.accuracy.watch import AccuracyWatch
-from monitor.detector import Alarm, Detector
+from monitor.detector import Detector
+from monitor.explain import nearest_centroid, what_moved
+from monitor.features import read_features
+from monitor.observer_state import (
+    NOTHING,
+    ObserverState,
+    Reached,
+    decode_state,
+    encode_state,
+    pack_row,
+    unpack_row,
+)
+from monitor.onset import EvidencePath, rows_since_onset
 from monitor.reference import load_reference
-from monitor.words import Recent, moved_classes, risen_words
+from monitor.secondary import Secondary
+from monitor.states import Health, Seen, next_health, proven_harm
+from monitor.tally import Tally
+from monitor.words import Recent, RecentRow, hash_ngrams, word_list
 
 logger = logging.getLogger(__name__)
 
-DETECTOR = "e-process-mixture"
-# Drift is taken to have begun when the evidence was last no higher than without drift: half of the
-# threshold, or the level that it wanders about anyway. On the example's traffic that lay mostly
-# within 20 rows of the truth; the minimum of the evidence did not.
-ONSET_RATIO = 0.5
-ORDINARY_LOG_EVIDENCE = 4.0
+# The primary detector's name; the secondary ones are named like their features.
+MIXTURE = "mixture"
 # Shares of fewer rows than this say little, however fast the alarm came.
 LEAST_EXPLAINED_ROWS = 20
-
-
-STATE_MAGIC = b"ELO2"
-STATE_HEAD = struct.Struct("<4sI")
-
-
-class _State(msgspec.Struct, array_like=True):
-    """The magic's last digit is the version of this."""
-
-    bundle_digest: str
-    detector: bytes
-    rows_since_onset: int
-    recent: list[tuple[list[str], int]]
-    accuracy: bytes
+# So long the detectors go on after an alarm, then they start again.
+ROWS_AFTER_ALARM = 128
+# The state is made once in so many rows, to know its size.
+MEASURED_EVERY_ROWS = 1_024
 
 
 class DriftObserver:
@@ -54,41 +57,175 @@ class DriftObserver:
         self._reference = load_reference(bundle.file(REFERENCE))
         self.model = bundle.manifest.name
         self._bundle_digest = bundle.digest
-        self._detector = Detector(self._reference.fitted)
-        self._recent = Recent()
-        self._rows_since_onset = 0
+        self._fitted_at = datetime.fromisoformat(bundle.manifest.created_at).timestamp()
+        fitted, self.family = self._reference.fitted, self._reference.family
+        self._may_alarm = fitted.armed or fitted.advisory
+        self._family_may_alarm = self.family.armed or (fitted.advisory and not fitted.armed)
+        self._detector = Detector(fitted)
+        self._secondary = Secondary(self.family.scales)
+        self._context = self.family.context()
+        self._has_classes = len(self.family.names) < len(self.family.scales)
         accuracy = self._reference.accuracy
         self._accuracy = None if accuracy is None else AccuracyWatch(accuracy)
-        fitted = self._reference.fitted
-        self._ordinary = max(ONSET_RATIO * fitted.threshold, ORDINARY_LOG_EVIDENCE)
+        self._recent = Recent()
+        self._path = EvidencePath()
+        self._health = Health()
+        self._harm: bool | None = None
+        self._alarmed = False
+        self._alarms = 0
+        self._restart_in = 0
+        self._standing = NOTHING
+        self.tally = Tally(self.family.scales)
+        self._state_bytes = len(self.state())
         logger.info(
-            "event=monitor_ready model=%s armed=%s rows=%d target_run_length=%d reason=%r",
+            "event=monitor_ready model=%s armed=%s rows=%d target_run_length=%d secondary=%d "
+            "secondary_armed=%s reason=%r",
             self.model,
             fitted.armed,
             fitted.rows,
-            fitted.target_run_length,
+            self.family.promised,
+            len(self.family.scales),
+            self.family.armed,
             fitted.reason,
         )
 
     def observe(self, observation: Observation) -> Verdict | None:
-        """Take one observation; a verdict is returned once, at the alarm."""
+        """Take one observation; a verdict is returned once per alarm. An alarm that is raised again
+        before the traffic was quiet is no new one."""
+        started = time.perf_counter()
+        verdict = self._observe(observation)
+        self.tally.took(time.perf_counter() - started)
+        return verdict
+
+    def _observe(self, observation: Observation) -> Verdict | None:
         skipped = self._detector.skipped
-        alarm = self._detector.update(observation.embedding, observation.probabilities)
+        self._detector.update(observation.embedding, observation.probabilities)
         if self._detector.skipped > skipped:
+            self.tally.skipped += 1
             return None
+        self.tally.observations += 1
         if self._accuracy is not None:
             self._accuracy.observe(observation.probabilities)
-        self._recent.add(observation.text, int(observation.probabilities.argmax()))
-        low = self._detector.log_evidence <= self._ordinary
-        self._rows_since_onset = 0 if low else self._rows_since_onset + 1
-        return None if alarm is None else self._verdict(alarm)
+        self._take(observation)
+        verdict = self._judge()
+        if self.tally.observations % MEASURED_EVERY_ROWS == 0:
+            self._state_bytes = len(self.state())
+        return verdict
+
+    def _take(self, observation: Observation) -> None:
+        """The features to the secondary detectors, and what may explain an alarm to the recent."""
+        predicted = int(observation.probabilities.argmax())
+        values = read_features(observation, self.family.names, self._context)
+        if self._has_classes:
+            values.append(float(predicted))
+        levels = self._secondary.levels(values)
+        self._secondary.update(levels)
+        self.tally.count(levels)
+        words = word_list(observation.text)
+        ngrams = hash_ngrams(words, self.family.salt)
+        cluster = nearest_centroid(self._reference.fitted.centroids, observation.embedding)
+        self._recent.add(RecentRow(frozenset(words), ngrams, predicted, cluster, tuple(values)))
+
+    def _judge(self) -> Verdict | None:
+        primary, secondary = self._primary_ratio(), self._secondary_ratio()
+        highest = max(primary, secondary)
+        self._path.add(highest)
+        alarm = (self._may_alarm and primary >= 1.0) or (
+            self._family_may_alarm and secondary >= 1.0
+        )
+        if not alarm and not self._harm and self._health.state == "ok":
+            return None
+        starts = alarm and not self._restart_in
+        since = rows_since_onset(self._path.values()) if starts else 0
+        self._health = next_health(self._health, Seen(alarm, highest, since), self._harm)
+        verdict = self._alarm(since) if starts else None
+        if self._restart_in:
+            self._count_down()
+        elif self._health.state in ("ok", "recovering"):
+            self._alarmed, self._standing = False, NOTHING
+        return verdict
+
+    def _primary_ratio(self) -> float:
+        return _ratio(self._detector.log_evidence, self._reference.fitted.threshold)
+
+    def _secondary_ratio(self) -> float:
+        return _ratio(self._secondary.highest_log_evidence, self.family.threshold)
+
+    def _alarm(self, since: int) -> Verdict | None:
+        """A threshold was passed; the verdict, where that is news."""
+        self._restart_in = ROWS_AFTER_ALARM
+        if self._alarmed:
+            return None
+        self._alarmed = True
+        self._alarms += 1
+        self.tally.alarms += 1
+        return self._verdict(self._running_ratios(), since)
+
+    def _count_down(self) -> None:
+        """Start the detectors again some rows after an alarm: at once they would forget what they
+        have just found, and the effect could not be measured."""
+        self._restart_in -= 1
+        if self._restart_in:
+            return
+        self._standing = self._standing.higher(self._reached())
+        self._detector.reset()
+        self._secondary.reset()
+        self._path.clear()
+
+    def _reached(self) -> Reached:
+        detector = self._detector
+        return Reached(self._running_ratios(), detector.log_evidence, detector.effect_size)
+
+    def _running_ratios(self) -> dict[str, float]:
+        """Each detector's evidence over its threshold, since it started."""
+        evidence = self._secondary.log_evidence.tolist()
+        threshold = self.family.threshold
+        own = {
+            name: _ratio(log, threshold)
+            for name, log in zip(self._secondary.names, evidence, strict=True)
+        }
+        return {MIXTURE: self._primary_ratio(), **own}
+
+    def _verdict(self, ratios: dict[str, float], since: int) -> Verdict:
+        reference, detector = self._reference, self._detector
+        first = max(ratios, key=lambda name: ratios[name])
+        threshold = reference.fitted.threshold if first == MIXTURE else self.family.threshold
+        recent = self._recent.last(max(since, LEAST_EXPLAINED_ROWS))
+        moved = what_moved(recent, reference, ratios)
+        return Verdict(
+            model=self.model,
+            bundle_digest=self._bundle_digest,
+            at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            observation=detector.observations,
+            detector=first,
+            log_evidence=ratios[first] * threshold,
+            threshold=threshold,
+            parts=detector.parts,
+            advisory=not reference.fitted.armed or detector.burst_evidence_ratio >= 1.0,
+            effect_size=detector.effect_size,
+            target_run_length=self.family.promised,
+            words=moved.words,
+            classes=moved.classes,
+            detectors=tuple(name for name, ratio in ratios.items() if ratio >= 1.0),
+            evidence_ratios=ratios,
+            onset_observation=max(1, detector.observations - since + 1),
+            features=moved.features,
+            ngrams=moved.ngrams,
+            reference_rows=moved.reference_rows,
+        )
 
     def label(self, labelled: Labelled) -> Verdict | None:
         """Take a label; a verdict is returned once, where labels show more errors than the
         reference has. What is not of a model with answers is left alone."""
-        if self._accuracy is None or not self._accuracy.label(labelled):
+        accuracy = self._accuracy
+        if accuracy is None:
             return None
-        errors = self._accuracy.errors
+        alarmed = accuracy.label(labelled)
+        self._harm = proven_harm(accuracy.upper_bound(), accuracy.fit.floor)
+        return self._errors_verdict(accuracy) if alarmed else None
+
+    def _errors_verdict(self, accuracy: AccuracyWatch) -> Verdict:
+        errors = accuracy.errors
         return Verdict(
             model=self.model,
             bundle_digest=self._bundle_digest,
@@ -101,6 +238,8 @@ class DriftObserver:
             target_run_length=RUN_LENGTH,
             words=(),
             classes=(),
+            detectors=(ERRORS,),
+            evidence_ratios={ERRORS: errors.log_evidence / errors.threshold},
         )
 
     def accuracy_upper_bound(self) -> float | None:
@@ -111,85 +250,80 @@ class DriftObserver:
         """See AccuracyWatch.is_estimate_below_floor."""
         return self._accuracy is not None and self._accuracy.is_estimate_below_floor()
 
-    def _verdict(self, alarm: Alarm) -> Verdict:
-        known, rows = self._reference, self._reference.fitted.rows
-        explained = min(len(self._recent), max(self._rows_since_onset, LEAST_EXPLAINED_ROWS))
-        words, classes = self._recent.count(explained)
-        return Verdict(
-            model=self.model,
-            bundle_digest=self._bundle_digest,
-            at=datetime.now(UTC).isoformat(timespec="microseconds"),
-            observation=alarm.observation,
-            detector=DETECTOR,
-            log_evidence=alarm.log_evidence,
-            threshold=known.fitted.threshold,
-            parts=alarm.parts,
-            advisory=alarm.advisory,
-            effect_size=alarm.effect_size,
-            target_run_length=known.fitted.target_run_length,
-            words=risen_words(words, explained, known.words, rows),
-            classes=moved_classes(classes, explained, known.class_counts, known.labels),
-        )
-
     def status(self) -> ObserverStatus:
-        """A snapshot for /metrics and /drift."""
+        """A snapshot for /metrics and /drift. Of any thread."""
         detector, fitted = self._detector, self._detector.fitted
+        reached = self._reached().higher(self._standing)
         return ObserverStatus(
             armed=fitted.armed,
             observations=detector.observations,
             skipped=detector.skipped,
-            log_evidence=detector.log_evidence,
+            log_evidence=reached.log_evidence,
             threshold=fitted.threshold,
-            target_run_length=fitted.target_run_length,
-            verified_run_length=fitted.verified_run_length,
-            alarms=detector.alarms,
-            alarmed=detector.alarmed,
+            target_run_length=self.family.promised,
+            verified_run_length=self._reference.verified_run_length,
+            alarms=self._alarms,
+            alarmed=self._alarmed,
             accuracy=None if self._accuracy is None else self._accuracy.status(),
-            effect_size=detector.effect_size,
+            state=self._health.state,
+            evidence_ratios=reached.ratios,
+            effect_size=reached.effect_size,
             burst_evidence_ratio=detector.burst_evidence_ratio,
+            reference_rows=fitted.rows,
+            reference_timestamp_seconds=self._fitted_at,
+            smallest_visible_share=fitted.smallest_visible_share,
+            state_bytes=self._state_bytes,
         )
 
     def state(self) -> bytes:
         """What restore() needs to go on exactly as this observer would."""
-        body = msgspec.msgpack.encode(
-            _State(
-                self._bundle_digest,
-                self._detector.state(),
-                self._rows_since_onset,
-                [(sorted(words), predicted) for words, predicted in self._recent.rows()],
-                b"" if self._accuracy is None else self._accuracy.state(),
+        return encode_state(
+            ObserverState(
+                bundle_digest=self._bundle_digest,
+                detector=self._detector.state(),
+                secondary=self._secondary.evidence.astype("<f8").tobytes(),
+                path=self._path.values().astype("<f4").tobytes(),
+                recent=[pack_row(row) for row in self._recent.rows()],
+                state=self._health.state,
+                quiet_rows=self._health.quiet_rows,
+                needed_rows=self._health.needed_rows,
+                harm=self._harm,
+                alarmed=self._alarmed,
+                alarms=self._alarms,
+                restart_in=self._restart_in,
+                standing=self._standing,
+                accuracy=b"" if self._accuracy is None else self._accuracy.state(),
             )
         )
-        return STATE_HEAD.pack(STATE_MAGIC, zlib.crc32(body)) + body
 
     def restore(self, state: bytes) -> None:
         """Go on from a state. Raises MonitorError where it is damaged, of another bundle or of
         another version; the observer is then as it was."""
-        stored = _decode(state)
-        if stored.bundle_digest != self._bundle_digest:
+        stored = decode_state(state, self._bundle_digest)
+        secondary = np.frombuffer(stored.secondary, "<f8")
+        if secondary.size != self._secondary.evidence.size:
             raise MonitorError(
-                f"an observer state of the bundle {stored.bundle_digest[:12]} does not fit "
-                f"{self._bundle_digest[:12]}; delete it, the observer then starts afresh"
+                f"an observer state with {secondary.size} secondary members does not fit "
+                f"{self._secondary.evidence.size}; delete it, the observer then starts afresh"
             )
         accuracy = self._accuracy
         if accuracy is not None:
             accuracy = AccuracyWatch.restored(accuracy.fit, stored.accuracy)
         self._detector.restore(stored.detector)
         self._accuracy = accuracy
-        self._rows_since_onset = stored.rows_since_onset
+        self._secondary.evidence[:] = secondary.reshape(self._secondary.evidence.shape)
+        self._path.restore(np.frombuffer(stored.path, "<f4"))
+        self._restore_rows(stored)
+
+    def _restore_rows(self, stored: ObserverState) -> None:
         self._recent = Recent()
-        for words, predicted in stored.recent:
-            self._recent.add_words(frozenset(words), predicted)
+        for row in stored.recent:
+            self._recent.add(unpack_row(row))
+        self._health = Health(stored.state, stored.quiet_rows, stored.needed_rows)
+        self._harm = stored.harm
+        self._alarmed, self._alarms = stored.alarmed, stored.alarms
+        self._restart_in, self._standing = stored.restart_in, stored.standing
 
 
-def _decode(state: bytes) -> _State:
-    body = state[STATE_HEAD.size :]
-    try:
-        if state[: STATE_HEAD.size] != STATE_HEAD.pack(STATE_MAGIC, zlib.crc32(body)):
-            raise ValueError("its checksum or its version does not fit")
-        return msgspec.msgpack.decode(body, type=_State)
-    except (ValueError, msgspec.MsgspecError) as problem:
-        raise MonitorError(
-            f"an observer state of {len(state)} bytes is damaged or of another version "
-            f"({problem}); delete it, the observer then starts afresh"
-        ) from None
+def _ratio(log_evidence: float, threshold: float) -> float:
+    return log_evidence / threshold if threshold > 0.0 else 0.0

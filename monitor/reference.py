@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgeloop.errors import MonitorError
 from monitor.accuracy.fit import AccuracyFit, from_document
+from monitor.family import Family, decode_family, encode_family, promise_figures
 from monitor.fit import Fitted
 from monitor.tails import SHARES, Tails
 from monitor.witness import Whitening
@@ -36,7 +37,7 @@ DETECTOR_ARRAYS = {
     "kind_of_class": "<i8",
     "kind_counts": "<i8",
 }
-ARRAYS = (*DETECTOR_ARRAYS, "class_counts", "word_counts", "words")
+ARRAYS = (*DETECTOR_ARRAYS, "class_counts", "word_counts", "words", "family")
 # What the record says as well.
 SETTINGS = tuple(
     field.name
@@ -55,7 +56,14 @@ class ReferenceData:
     labels: tuple[str, ...]
     class_counts: tuple[int, ...]
     words: dict[str, int]
+    family: Family
     accuracy: AccuracyFit | None = None
+
+    @property
+    def verified_run_length(self) -> float:
+        """Of all detectors together."""
+        figures = promise_figures(self.fitted, self.family)
+        return float(figures.get("verified_run_length", self.fitted.verified_run_length))
 
 
 def save_reference(data: ReferenceData, path: Path) -> None:
@@ -88,6 +96,7 @@ def _arrays(data: ReferenceData) -> dict[str, NDArray[Any]]:
         "class_counts": np.array(data.class_counts, dtype="<u4"),
         "word_counts": np.array(list(data.words.values()), dtype="<u4"),
         "words": _text("\n".join(data.words)),
+        "family": encode_family(data.family),
         "settings": _text(json.dumps(document, sort_keys=True, ensure_ascii=False)),
     }
 
@@ -159,6 +168,7 @@ def _decode(arrays: dict[str, NDArray[Any]]) -> ReferenceData:
         words=dict(
             zip(words.split("\n") if words else [], arrays["word_counts"].tolist(), strict=True)
         ),
+        family=decode_family(arrays["family"]),
         accuracy=None if accuracy is None else from_document(accuracy),
     )
     _check(data)

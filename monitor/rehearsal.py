@@ -153,7 +153,7 @@ class _Block:
         memory = detector.memory
         members = len(memory.evidence)
         memory.evidence = self.course[place, :members]
-        memory.bursts = self.course[place, members:]
+        memory.bursts = self.course[place, members:].tolist()
         memory.directions[-1] = self.slowest[place + 1]
         memory.since_reset = self.since_reset + place + 1
         return detector
@@ -235,7 +235,7 @@ class _Run:
         before = np.concatenate([self._old_kinds[-1:], kinds[:-1]])
         far = kinds == self._old_kinds[: len(kinds)]
         difference = (kinds == before).astype(np.float64) - far - self._fitted.neighbour_excess
-        earned: Floats = np.maximum(1.0 + neighbours.BETS[:, None] * difference, 0.0)
+        earned: Floats = np.maximum(1.0 + np.array(neighbours.BETS)[:, None] * difference, 0.0)
         return earned
 
     def _accumulate(self, bets: Floats, bursts: Floats, begun: bool) -> Floats:

@@ -4,6 +4,7 @@ Reads dataset/reference.jsonl and the model in candidates/<chosen>/ of the run; 
 reference/{reference.npz,record.json}.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,17 +16,19 @@ import numpy as np
 from edgeloop.bundle import REFERENCE
 from edgeloop.errors import MonitorError
 from edgeloop.models import Model, open_model
+from edgeloop.observer import Observation, observed
 from edgeloop.recipe import Monitor, Recipe
 from edgeloop.records import Dataset, Reference
 from edgeloop.records_compress import Certificate
-from edgeloop.rows import Row, TextInput, read_rows, whole_text
+from edgeloop.rows import Row, TextInput, read_rows
 from edgeloop.rundir import RECORD_NAME, RunDir, digest_entries, list_files
 from edgeloop.runtime import RowOutput
 from edgeloop.tasks import TASKS, Task
 from monitor.accuracy.fit import AccuracyFit, fit_accuracy
+from monitor.family import Explained, describe_clusters, fit_family, primary_target, promise_figures
 from monitor.fit import fit_reference
 from monitor.reference import FORMAT, ReferenceData, reference_figures, save_reference
-from monitor.words import count_words
+from monitor.words import count_ngrams, count_words
 
 SPLIT = "reference"
 # Bump where a change of the method must make runs fit their reference again.
@@ -69,13 +72,13 @@ def run(
     def work(folder: Path, inputs_digest: str) -> Reference:
         model = open_model(chosen, recipe.serve.max_tokens)
         rows = read_rows(run.folder("dataset"), SPLIT)
-        scorer = Scorer(model, TASKS[recipe.task], dataset.labels, progress)
-        data = _fit(scorer, rows, recipe.monitor)
+        scorer = Scorer(model, recipe.task, dataset.labels, progress)
+        data = _fit(scorer, rows, recipe.monitor, _salt(dataset))
         save_reference(data, folder / REFERENCE)
         return Reference(
             inputs_digest=inputs_digest,
             files=list_files(folder, (RECORD_NAME,)),
-            **reference_figures(data.fitted),
+            **{**reference_figures(data.fitted), **promise_figures(data.fitted, data.family)},
         )
 
     record = run.run_stage("reference", Reference, inputs, work)
@@ -95,25 +98,41 @@ class Scorer:
     """The artefact that ships, and what its numbers mean."""
 
     model: Model
-    task: Task
+    task_name: str
     labels: tuple[str, ...]
     progress: Progress
 
+    @property
+    def task(self) -> Task:
+        """The meaning of its numbers."""
+        return TASKS[self.task_name]
 
-def _fit(scorer: Scorer, rows: Sequence[Row], monitor: Monitor) -> ReferenceData:
+
+def _fit(scorer: Scorer, rows: Sequence[Row], monitor: Monitor, salt: bytes) -> ReferenceData:
     # A text-embedding row is its anchor here, the kind of text that is asked about when served.
     texts = scorer.task.inputs(rows)[: len(rows)]
-    outputs = _score(scorer, texts)
-    embeddings = np.stack([output.embedding for output in outputs])
-    probabilities = np.stack([scorer.task.probabilities(o, scorer.labels) for o in outputs])
+    seen, outputs = _score(scorer, texts)
+    embeddings = np.stack([row.embedding for row in seen])
+    probabilities = np.stack([row.probabilities for row in seen])
     target = monitor.target_run_length
     scorer.progress(f"reference: simulating a false-alarm interval of {target} rows")
-    fitted = fit_reference(embeddings, probabilities, target, SEED, monitor.advisory)
+    primary = primary_target(target)
+    fitted = fit_reference(embeddings, probabilities, primary, SEED, monitor.advisory)
     names = scorer.task.class_names(scorer.labels)
     classes = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
-    words = count_words(whole_text(text) for text in texts)
-    accuracy = _accuracy(scorer, outputs, rows, monitor.accuracy_floor)
-    return ReferenceData(fitted, names, tuple(classes.tolist()), words, accuracy)
+    explained = Explained(
+        salt=salt,
+        ngrams=count_ngrams((row.text for row in seen), salt),
+        clusters=describe_clusters(embeddings, fitted.centroids, [row.id for row in rows]),
+    )
+    return ReferenceData(
+        fitted,
+        names,
+        tuple(classes.tolist()),
+        count_words(row.text for row in seen),
+        fit_family(seen, scorer.task_name, fitted, target, explained, SEED),
+        _accuracy(scorer, outputs, rows, monitor.accuracy_floor),
+    )
 
 
 def _accuracy(
@@ -127,15 +146,23 @@ def _accuracy(
     return fit_accuracy(probabilities, task.right(outputs, rows, labels), floor)
 
 
-def _score(scorer: Scorer, texts: Sequence[TextInput]) -> list[RowOutput]:
-    """One text at a time, as when served. Raises MonitorError where there are none."""
-    outputs: list[RowOutput] = []
+def _score(scorer: Scorer, texts: Sequence[TextInput]) -> tuple[list[Observation], list[RowOutput]]:
+    """The texts as the live monitor would see them, one at a time as when served, and what the
+    model said. Raises MonitorError where there are none."""
+    seen, outputs = list[Observation](), list[RowOutput]()
     said = time.monotonic()
     for done, text in enumerate(texts):
         if time.monotonic() - said >= PROGRESS_SECONDS:
             said = time.monotonic()
             scorer.progress(f"reference: {done} of {len(texts)} rows scored")
-        outputs += scorer.model.score([text])
+        answered = scorer.model.answer(text)
+        outputs.append(answered.output)
+        seen.append(observed(text, answered, scorer.task, scorer.labels))
     if not texts:
         raise MonitorError("the reference has no rows; name some under data.files.reference")
-    return outputs
+    return seen, outputs
+
+
+def _salt(dataset: Dataset) -> bytes:
+    """Of the hashes of n-grams; the same rows have the same."""
+    return hashlib.blake2b(dataset.digest.encode(), digest_size=16).digest()

@@ -1,15 +1,20 @@
-"""Which words and classes moved: recent rows against the reference, without keeping any text.
+"""Which words, n-grams and classes moved: recent rows against the reference, without any text.
 
 Words are ranked by the z-score of their log odds with an informative prior (Monroe, Colaresi and
 Quinn, "Fightin' Words", 2008, equations 16 and 22), counted once per row. Words with a digit or
-an @ are left out: they are order numbers and addresses, not topics.
+an @ are left out: they are order numbers and addresses, not topics. N-grams (two words in a row;
+three characters of scripts without spaces) say more than words, so that only salted hashes of them
+are kept: who has the rows can hash theirs with the bundle's salt and look.
 """
 
+import hashlib
 import math
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import TypeVar
 
 from edgeloop.records import Movement
 
@@ -26,52 +31,94 @@ PRIOR_ROWS = 100.0
 LEAST_Z = 1.645
 MOST_WORDS = 10
 MOST_CLASSES = 5
+MOST_NGRAMS_PER_ROW = 64
+HASH_BYTES = 4
+# Of words this long in another alphabet than ours, parts of three characters are n-grams as well.
+LONG_RUN = 6
+
+Name = TypeVar("Name", str, int)
 
 _REDACTED = re.compile(r"[\d@]")
 _WORD = re.compile(r"[^\W\d_]{2,}(?:['’-][^\W\d_]+)*")
 
 
-def words_of(text: str) -> frozenset[str]:
-    """The distinct lower-case words of a text that may be shown."""
+def word_list(text: str) -> list[str]:
+    """The lower-case words of a text that may be shown, in order."""
     kept = text[:LONGEST_TEXT].lower()
     if _REDACTED.search(kept):
         kept = " ".join(piece for piece in kept.split() if not _REDACTED.search(piece))
-    return frozenset(word for word in _WORD.findall(kept) if len(word) <= LONGEST_WORD)
+    return [word for word in _WORD.findall(kept) if len(word) <= LONGEST_WORD]
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The distinct words of a text that may be shown."""
+    return frozenset(word_list(text))
+
+
+def hash_ngrams(words: Sequence[str], salt: bytes) -> frozenset[int]:
+    """Salted hashes of the n-grams of a text's words: four bytes of
+    BLAKE2b each. The salt has at most 16 bytes."""
+    found = [f"{first} {second}" for first, second in pairwise(words[: MOST_NGRAMS_PER_ROW + 1])]
+    for word in words:
+        if len(word) >= LONG_RUN and not word.isascii():
+            found += [word[at : at + 3] for at in range(len(word) - 2)]
+    return frozenset(
+        int.from_bytes(
+            hashlib.blake2b(ngram.encode(), digest_size=HASH_BYTES, salt=salt).digest(), "big"
+        )
+        for ngram in dict.fromkeys(found[:MOST_NGRAMS_PER_ROW])
+    )
 
 
 def count_words(texts: Iterable[str]) -> dict[str, int]:
     """In how many texts each word stands: the commonest words that stand in at least two."""
-    counts = Counter(word for text in texts for word in words_of(text))
+    return _commonest(Counter(word for text in texts for word in words_of(text)))
+
+
+def count_ngrams(texts: Iterable[str], salt: bytes) -> dict[int, int]:
+    """The same of hashed n-grams."""
+    return _commonest(
+        Counter(ngram for text in texts for ngram in hash_ngrams(word_list(text), salt))
+    )
+
+
+def _commonest(counts: "Counter[Name]") -> "dict[Name, int]":
     known = [item for item in counts.items() if item[1] >= LEAST_REFERENCE_ROWS]
     return dict(sorted(known, key=lambda item: (-item[1], item[0]))[:MOST_REFERENCE_WORDS])
 
 
+@dataclass(frozen=True, slots=True)
+class RecentRow:
+    """What is kept of a row for a while: its words, hashed n-grams, class, the reference cluster
+    that it lies in, and its features."""
+
+    words: frozenset[str]
+    ngrams: frozenset[int]
+    predicted: int
+    cluster: int
+    features: tuple[float, ...]
+
+
 class Recent:
-    """The words and classes of the last RECENT_ROWS rows."""
+    """The last RECENT_ROWS rows."""
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[frozenset[str], int]] = deque(maxlen=RECENT_ROWS)
+        self._rows: deque[RecentRow] = deque(maxlen=RECENT_ROWS)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, text: str, predicted: int) -> None:
+    def add(self, row: RecentRow) -> None:
         """Take a row; the oldest leaves when there are too many."""
-        self.add_words(words_of(text), predicted)
+        self._rows.append(row)
 
-    def add_words(self, words: frozenset[str], predicted: int) -> None:
-        """Take a row by its words."""
-        self._rows.append((words, predicted))
-
-    def rows(self) -> tuple[tuple[frozenset[str], int], ...]:
+    def rows(self) -> tuple[RecentRow, ...]:
         """The rows, oldest first."""
         return tuple(self._rows)
 
-    def count(self, rows: int) -> tuple[Counter[str], Counter[int]]:
-        """In how many of the last `rows` rows each word stands, and how many got each class."""
-        last = list(islice(reversed(self._rows), rows))
-        words = Counter(word for own, _ in last for word in own)
-        return words, Counter(predicted for _, predicted in last)
+    def last(self, rows: int) -> list[RecentRow]:
+        """The last `rows` rows, newest first."""
+        return list(islice(reversed(self._rows), rows))
 
 
 def log_odds_z(recent: int, recent_rows: int, known: int, known_rows: int) -> float:
@@ -87,20 +134,40 @@ def risen_words(
     recent: Mapping[str, int], recent_rows: int, known: Mapping[str, int], known_rows: int
 ) -> tuple[Movement, ...]:
     """The words that rose most, best first; counts are rows with the word."""
-    ranked = []
-    for word, count in recent.items():
-        if count < LEAST_RECENT_ROWS or count * known_rows <= known.get(word, 0) * recent_rows:
-            continue  # too private to show, or it has not risen
-        z = log_odds_z(count, recent_rows, known.get(word, 0), known_rows)
-        if z >= LEAST_Z:
-            ranked.append((-z, word))
     return tuple(
-        Movement(
-            name=word,
-            reference_ratio=known.get(word, 0) / known_rows,
-            recent_ratio=recent[word] / recent_rows,
-        )
-        for _, word in sorted(ranked)[:MOST_WORDS]
+        _movement(word, recent[word], recent_rows, known.get(word, 0), known_rows)
+        for word in _risen(recent, recent_rows, known, known_rows)
+    )
+
+
+def risen_ngrams(
+    recent: Mapping[int, int], recent_rows: int, known: Mapping[int, int], known_rows: int
+) -> tuple[Movement, ...]:
+    """The same of hashed n-grams, by their hash in hexadecimal."""
+    return tuple(
+        _movement(f"{ngram:08x}", recent[ngram], recent_rows, known.get(ngram, 0), known_rows)
+        for ngram in _risen(recent, recent_rows, known, known_rows)
+    )
+
+
+def _risen(
+    recent: "Mapping[Name, int]", recent_rows: int, known: "Mapping[Name, int]", known_rows: int
+) -> "list[Name]":
+    """What stands in a larger share of recent rows than of known ones, by z-score, best first; no
+    more than MOST_WORDS, and nothing of fewer than LEAST_RECENT_ROWS recent rows."""
+    ranked = []
+    for name, count in recent.items():
+        if count < LEAST_RECENT_ROWS or count * known_rows <= known.get(name, 0) * recent_rows:
+            continue  # too private to show, or it has not risen
+        z = log_odds_z(count, recent_rows, known.get(name, 0), known_rows)
+        if z >= LEAST_Z:
+            ranked.append((-z, name))
+    return [name for _, name in sorted(ranked)[:MOST_WORDS]]
+
+
+def _movement(name: str, recent: int, recent_rows: int, known: int, known_rows: int) -> Movement:
+    return Movement(
+        name=name, reference_ratio=known / known_rows, recent_ratio=recent / recent_rows
     )
 
 

@@ -246,5 +246,11 @@ def _too_long(active: Active, dialect: Dialect[Any], job: Job, problem: TooLong)
 
 
 def _observation(answer: Scored) -> Observation:
-    text, embedding = whole_text(answer.text), answer.output.embedding
-    return Observation(text, embedding, answer.probabilities, answer.tokens)
+    return Observation(
+        whole_text(answer.text),
+        answer.output.embedding,
+        answer.probabilities,
+        answer.tokens,
+        answer.unknown_tokens,
+        answer.answer,
+    )

@@ -328,6 +328,7 @@ class ThreadEngine:
             queue_seconds=queue_seconds,
             inference_seconds=inference_seconds,
             stage=answered.stage,
+            unknown_tokens=answered.unknown_tokens,
         )
 
     # -- failing: the lock is held ---------------------------------------------------------------

@@ -52,6 +52,7 @@ class Scored:
     queue_seconds: float
     inference_seconds: float
     stage: str = ONLY_STAGE
+    unknown_tokens: int = 0
 
 
 @dataclass(eq=False, slots=True)

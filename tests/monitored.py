@@ -60,18 +60,24 @@ def make_run(
     return run
 
 
-def fit_run(run: RunDir, rows: int = 560, task: TaskName = PLAIN) -> Reference:
+def fit_run(
+    run: RunDir, rows: int = 560, task: TaskName = PLAIN, target: int = TARGET
+) -> Reference:
     """Do the stage."""
     said: list[str] = []
-    return stage.run(recipe(task=task), dataset(rows, task), certificate(), run, said.append)
+    return stage.run(recipe(target, task), dataset(rows, task), certificate(), run, said.append)
 
 
 def make_bundle(
-    root: Path, rows: int = 560, task: TaskName = PLAIN, text_pair: bool = False
+    root: Path,
+    rows: int = 560,
+    task: TaskName = PLAIN,
+    text_pair: bool = False,
+    target: int = TARGET,
 ) -> Bundle:
     """A bundle whose reference was fitted on `rows` rows."""
     run = make_run(root / "run", rows, task, text_pair)
-    reference = fit_run(run, rows, task)
+    reference = fit_run(run, rows, task, target)
     content = (run.folder("reference") / REFERENCE).read_bytes()
     shutil.rmtree(run.root)
     return tiny.make_bundle(

@@ -17,7 +17,7 @@ from edgeloop.gate import correct
 from edgeloop.golden import agrees
 from edgeloop.kinds import CASCADE, FIRST_LINEAR, FIRST_ONNX, LINEAR, MODEL, TOKENIZER, model_bytes
 from edgeloop.models import open_model
-from edgeloop.observer import Observation
+from edgeloop.observer import observed
 from edgeloop.rundir import list_files
 from edgeloop.tasks import TASKS
 from monitor.observer import DriftObserver
@@ -274,9 +274,8 @@ def test_drift_is_watched_on_every_row(name: str, tmp_path: Path) -> None:
     def alarmed(texts: list[str]) -> bool:
         observer = DriftObserver(made)
         for text in texts:
-            output = model.answer(text).output
-            probabilities = TASKS["text-classification"].probabilities(output, tiny.LABELS)
-            observer.observe(Observation(text, output.embedding, probabilities, 8))
+            task = TASKS["text-classification"]
+            observer.observe(observed(text, model.answer(text), task, tiny.LABELS))
         return observer.status().alarmed
 
     assert not alarmed([text for text, _ in tiny.sentences(150, seed=77)])

@@ -1,18 +1,18 @@
 """The reference stage on a tiny real model."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgeloop.bundle import MODEL, REFERENCE, TOKENIZER
 from edgeloop.errors import DatasetError, MonitorError
-from edgeloop.observer import Observation
+from edgeloop.observer import observed
 from edgeloop.recipe import TaskName
 from edgeloop.records import Reference
 from edgeloop.rows import read_rows, write_rows
 from edgeloop.runtime import OnnxModel
+from edgeloop.tasks import TASKS
 from monitor import stage
 from monitor.observer import DriftObserver
 from monitor.reference import SETTINGS, load_reference
@@ -134,8 +134,8 @@ def test_vectors_of_other_texts_raise_the_alarm(tmp_path: Path) -> None:
 
     def alarmed(texts: list[str]) -> bool:
         observer = DriftObserver(bundle)
-        for text, output in zip(texts, model.score(texts), strict=True):
-            observer.observe(Observation(text, output.embedding, np.ones(1), 8))
+        for text in texts:
+            observer.observe(observed(text, model.answer(text), TASKS["text-embedding"], ()))
         return observer.status().alarmed
 
     assert not alarmed([row.text for row in tiny.rows("text-embedding", 150, seed=77)])

@@ -45,7 +45,9 @@ class Fixed:
         if words > self.most and not truncate:
             raise TextTooLong(text)
         self.asked += 1
-        return Answered(self.output, min(words, self.most), words > self.most)
+        unknown = text.split().count("unknown")
+        tokens = min(words, self.most)
+        return Answered(self.output, tokens, words > self.most, unknown_tokens=unknown)
 
     def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
         return [self.answer(text).output for text in texts]
@@ -84,6 +86,14 @@ def test_the_threshold_says_who_answers(threshold: float, stage: str) -> None:
     expected = first if stage == "first" else second
     np.testing.assert_array_equal(answered.output.logits, expected.output.logits)
     np.testing.assert_array_equal(answered.output.embedding, [1, 0])
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.7])
+def test_unknown_tokens_are_those_of_the_stage_that_answered(threshold: float) -> None:
+    first, second = Fixed([np.log(2.0), 0.0], [1, 0]), Fixed([0.0, 3.0], [0, 1])
+    model = CascadeModel(first, second, settings(threshold=threshold))
+    assert model.answer("a unknown b").unknown_tokens == 1
+    assert model.answer("a b").unknown_tokens == 0
 
 
 def test_logits_are_divided_by_their_stages_temperature() -> None:

@@ -2,22 +2,15 @@
 
 import re
 from itertools import combinations
-from pathlib import Path
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from deploy.grafana.board import BOARD, COLUMNS, board, render
-from edgeloop.bundle import MODEL, TOKENIZER, Bundle
-from edgeloop.runtime import OnnxModel, softmax
-from monitor.fit import fit_reference
 from monitor.metrics import DriftCollector
 from monitor.observer import DriftObserver
-from monitor.reference import ReferenceData, encode_reference
-from monitor.words import count_words
 from serve.metrics import ServeMetrics
-from tests import tiny
+from tests import monitored
 from tests.deployed import expressions
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
@@ -25,22 +18,10 @@ SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), 
 TARGET_LABELS = {"instance"}
 
 
-def _watched_bundle(folder: Path) -> Bundle:
-    """A bundle with a drift reference. So few rows never arm it; the series are the same."""
-    model = tiny.make_bundle(folder / "model")
-    texts = [text for text, _ in tiny.sentences(30)]
-    outputs = OnnxModel(model.file(MODEL), model.file(TOKENIZER), max_tokens=64).score(texts)
-    embeddings = np.stack([output.embedding for output in outputs])
-    probabilities = np.stack([softmax(output.logits) for output in outputs])
-    fitted = fit_reference(embeddings, probabilities, target_run_length=1_000)
-    data = ReferenceData(fitted, tiny.LABELS, (10, 10, 10), count_words(texts))
-    return tiny.make_bundle(folder / "watched", reference_npz=encode_reference(data))
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Name -> labels of all series that a server with its monitor shows at /metrics."""
-    bundle = _watched_bundle(tmp_path_factory.mktemp("board"))
+    bundle = monitored.make_bundle(tmp_path_factory.mktemp("board"), rows=30)
     observer = DriftObserver(bundle)
     registry = CollectorRegistry()
     ServeMetrics(registry, "tiny").show_bundle(bundle)

@@ -234,6 +234,12 @@ def test_a_text_of_unknown_ngrams_gets_the_bias_and_no_direction(
     assert not output.embedding.any()
 
 
+def test_unknown_ngrams_are_counted(model: LinearModel) -> None:
+    known, foreign = model.answer("late parcel"), model.answer("late ЖЖЖ")
+    assert known.unknown_tokens < foreign.unknown_tokens
+    assert model.answer("ЖЖЖ").unknown_tokens == len(read_text("ЖЖЖ", 9).ngrams)
+
+
 def test_a_long_text_is_cut_only_on_request(folder: Path) -> None:
     model = open_model(folder, max_tokens=5)
     text = "late parcel " * 5

@@ -85,6 +85,24 @@ def test_a_figure_that_json_cannot_say_is_refused_when_it_is_made(figure: float)
         )
 
 
+def test_a_verdict_of_an_earlier_version_still_reads() -> None:
+    old = {
+        "model": "tiny",
+        "bundle_digest": "a" * 64,
+        "at": "2026-01-01T00:00:00+00:00",
+        "observation": 3,
+        "detector": "e-process-mixture",
+        "log_evidence": 7.0,
+        "threshold": 6.0,
+        "parts": {"novelty": 7.5},
+        "target_run_length": 100,
+        "words": [],
+        "classes": [],
+    }
+    verdict = Verdict.model_validate_json(json.dumps(old))
+    assert (verdict.detectors, verdict.onset_observation, verdict.features) == ((), None, ())
+
+
 def _without(key: str) -> bytes:
     document = json.loads(dataset().to_bytes())
     del document[key]

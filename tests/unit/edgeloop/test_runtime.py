@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from tokenizers import Tokenizer, models
 
 from edgeloop.bundle import MODEL, TOKENIZER, Bundle
 from edgeloop.errors import EngineError
-from edgeloop.runtime import OnnxModel, softmax, split_rows
+from edgeloop.runtime import OnnxModel, softmax, split_rows, unknown_id
 from tests import tiny
 
 TEXTS = ["the invoice is late", "parcel", "my pump is broken and jammed again please help today"]
@@ -139,6 +140,21 @@ def test_a_tokenizer_without_padding_is_padded_with_zero(folder: Path) -> None:
 def test_any_text_gets_an_answer(model: OnnxModel, text: str) -> None:
     (row,) = model.score([text])
     assert np.isfinite(row.logits).all()
+
+
+def test_words_that_the_tokenizer_does_not_know_are_counted(model: OnnxModel) -> None:
+    assert model.answer("the invoice is late").unknown_tokens == 0
+    assert model.answer("the gas bottle is late gas").unknown_tokens == 3
+    assert model.encode(["gas", "the gas gas bottle"]).unknown == (1, 3), "padding is no token"
+
+
+def test_the_unknown_token_is_found_in_every_kind_of_tokenizer() -> None:
+    vocabulary = {"<unk>": 0, "a": 1}
+    unigram = models.Unigram([("a", -1.0), ("<unk>", 0.0)], 1, False)
+    assert unknown_id(Tokenizer(models.WordLevel(vocabulary, "<unk>"))) == 0
+    assert unknown_id(Tokenizer(models.WordPiece({"x": 0, "[UNK]": 1}, unk_token="[UNK]"))) == 1
+    assert unknown_id(Tokenizer(unigram)) == 1
+    assert unknown_id(Tokenizer(models.BPE())) is None
 
 
 def test_no_text_has_no_answer(model: OnnxModel) -> None:

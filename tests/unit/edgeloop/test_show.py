@@ -37,6 +37,38 @@ def test_a_replay_without_an_alarm_says_which_kind_of_silence_it_is(
     assert len(lines) == 2
 
 
+def test_an_alarm_says_by_which_detector_since_when_and_what_moved() -> None:
+    verdict = {
+        "detector": "token_length",
+        "advisory": True,
+        "log_evidence": 12.0,
+        "threshold": 11.0,
+        "parts": {"novelty": 2.0},
+        "onset_observation": 41,
+        "words": [{"name": "gas", "reference_ratio": 0.0, "recent_ratio": 0.4}],
+        "classes": [],
+        "detectors": ["token_length"],
+        "features": [
+            {
+                "name": "token_length",
+                "reference_median": 12.0,
+                "recent_median": 31.0,
+                "distance": 0.6,
+            },
+            {"name": "entropy", "reference_median": 0.1, "recent_median": 0.1, "distance": 0.1},
+        ],
+        "reference_rows": ["r-7", "r-9"],
+    }
+    text = show.replay({**REPLAY, "verdict": verdict, "requests_until_alarm": 60})
+    assert "nothing is promised" in text
+    assert "token_length: ln 12.00 above 11.00 (novelty 2.0)" in text
+    assert "began      about observation 41" in text
+    assert "gas: 0.0% of reference rows, 40.0% of recent ones" in text
+    assert "token_length: median 12 in the reference, 31 now, 60% apart" in text
+    assert "entropy" not in text
+    assert text.endswith("reference rows r-7, r-9")
+
+
 def test_an_unarmed_monitor_points_to_its_reason() -> None:
     text = show.replay({**REPLAY, "armed": False})
     assert "`edgeloop bundle inspect` tells why" in text

@@ -4,8 +4,10 @@ lies there is refused."""
 import io
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 from edgeloop.errors import MonitorError
 from monitor.accuracy.fit import fit_accuracy
 from monitor.detector import Detector
+from monitor.family import Cluster, Family
 from monitor.fit import Fitted
 from monitor.reference import ReferenceData, encode_reference, load_reference, save_reference
-from tests import clouds
+from monitor.secondary import Scale
+from tests import clouds, traffic
 from tests.classifiers import draw
 
 LABELS = tuple(f"class {i}" for i in range(clouds.CLASSES))
@@ -30,7 +34,32 @@ per_function = settings(
 
 def data_of(fitted: Fitted, known: dict[str, int] | None = None) -> ReferenceData:
     counts = (fitted.rows, *[0] * (clouds.CLASSES - 1))
-    return ReferenceData(fitted, LABELS, counts, {"gas": 3, "água": 2} if known is None else known)
+    words = {"gas": 3, "água": 2} if known is None else known
+    return ReferenceData(fitted, LABELS, counts, words, family_of(fitted))
+
+
+@cache
+def scales() -> tuple[Scale, ...]:
+    return traffic.fit(traffic.draw(100, np.random.default_rng(0)))[0]
+
+
+def family_of(fitted: Fitted) -> Family:
+    """Secondary detectors of other rows than the primary's: here they are only stored."""
+    centre = np.ones(3, dtype="<f4").tobytes()
+    clusters = (Cluster(7, ("row-1", "row-2")),)
+    return Family(
+        scales=scales(),
+        threshold=9.0,
+        promised=300,
+        target_run_length=1500,
+        verified_run_length=1600.0,
+        armed=fitted.armed,
+        main_script="LATIN",
+        centre=centre,
+        salt=b"salt",
+        ngrams={1: 2, 4_000_000_000: 3},
+        clusters=clusters,
+    )
 
 
 @given(words)
@@ -45,6 +74,10 @@ def test_everything_survives_the_disk(
     assert found.labels == LABELS
     assert found.class_counts[0] == fitted.rows
     assert encode_reference(found) == path.read_bytes()
+    assert found.family == family_of(fitted)
+    assert found.verified_run_length == pytest.approx(
+        1.0 / (1.0 / fitted.verified_run_length + 1.0 / 1600.0)
+    )
 
 
 def test_a_loaded_detector_answers_as_the_fitted_one(fitted: Fitted, tmp_path: Path) -> None:
@@ -125,6 +158,7 @@ def test_parts_that_do_not_fit_together_are_refused(fitted: Fitted, tmp_path: Pa
     for bad in (
         replace(data_of(fitted), labels=("one",)),
         replace(data_of(fitted), class_counts=(1,) * clouds.CLASSES),
+        replace(data_of(fitted), family=msgspec.structs.replace(family_of(fitted), scales=())),
         data_of(replace(fitted, centroids=fitted.centroids[0])),
         data_of(replace(fitted, whitening=short)),
         data_of(replace(fitted, kind_of_class=np.full(clouds.CLASSES, clouds.CLASSES))),

@@ -1,23 +1,29 @@
 """What moved: ranked, bounded, and free of what could name a person."""
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.words import (
     LEAST_RECENT_ROWS,
+    MOST_NGRAMS_PER_ROW,
     MOST_REFERENCE_WORDS,
     MOST_WORDS,
     RECENT_ROWS,
     Recent,
+    RecentRow,
+    count_ngrams,
     count_words,
+    hash_ngrams,
     log_odds_z,
     moved_classes,
+    risen_ngrams,
     risen_words,
+    word_list,
     words_of,
 )
+
+SALT = b"0123456789abcdef"
 
 
 def test_words_are_lower_case_and_counted_once() -> None:
@@ -61,16 +67,53 @@ def test_the_commonest_words_are_kept_where_there_are_too_many() -> None:
     assert next(iter(counts)) == "common"
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a b", "b c", "c"]), st.integers(0, 2)), max_size=250))
-def test_counts_cover_the_last_rows_only(rows: list[tuple[str, int]]) -> None:
+@given(st.lists(st.integers(0, 9), max_size=250), st.integers(0, 250))
+def test_the_last_rows_are_kept_newest_first(numbers: list[int], asked: int) -> None:
     recent = Recent()
-    for text, predicted in rows:
-        recent.add(text.replace("a", "aa").replace("b", "bb").replace("c", "cc"), predicted)
+    rows = [RecentRow(frozenset({"gas"}), frozenset(), n, 0, (float(n),)) for n in numbers]
+    for row in rows:
+        recent.add(row)
     assert len(recent) == min(len(rows), RECENT_ROWS)
-    words, classes = recent.count(7)
-    last = rows[-7:]
-    assert words["bb"] == sum("b" in text for text, _ in last)
-    assert classes == Counter(predicted for _, predicted in last)
+    assert list(recent.rows()) == rows[-RECENT_ROWS:]
+    assert recent.last(asked) == rows[::-1][: min(asked, RECENT_ROWS)]
+
+
+# -- hashed n-grams --------------------------------------------------------------------------------
+
+
+def test_two_words_in_a_row_are_an_ngram_and_their_order_counts() -> None:
+    there, back = (hash_ngrams(words, SALT) for words in (["gas", "bottle"], ["bottle", "gas"]))
+    assert len(there) == len(back) == 1
+    assert there != back
+    assert hash_ngrams(["gas"], SALT) == frozenset()
+
+
+def test_words_without_spaces_have_ngrams_of_characters() -> None:
+    assert len(hash_ngrams(["煤气瓶已经空了"], SALT)) == 5
+    assert hash_ngrams(["extraordinary"], SALT) == frozenset()
+
+
+def test_another_salt_gives_other_hashes_and_the_same_salt_the_same() -> None:
+    words = ["my", "gas", "bottle"]
+    assert hash_ngrams(words, SALT) == hash_ngrams(words, SALT)
+    assert not hash_ngrams(words, SALT) & hash_ngrams(words, b"another")
+
+
+@given(st.text(max_size=3_000))
+def test_a_row_has_a_bounded_number_of_hashes_of_four_bytes(text: str) -> None:
+    found = hash_ngrams(word_list(text), SALT)
+    assert len(found) <= MOST_NGRAMS_PER_ROW
+    assert all(0 <= ngram < 1 << 32 for ngram in found)
+
+
+def test_ngrams_of_the_reference_are_counted_once_per_row() -> None:
+    counts = count_ngrams(["gas bottle gas bottle", "a gas bottle", "one row"], SALT)
+    assert counts == {next(iter(hash_ngrams(["gas", "bottle"], SALT))): 2}
+
+
+def test_risen_ngrams_are_shown_as_hashes_of_three_rows_or_more() -> None:
+    found = risen_ngrams({0xAB: 9, 7: LEAST_RECENT_ROWS - 1}, 20, {0xAB: 1}, 500)
+    assert [(m.name, m.recent_ratio) for m in found] == [("000000ab", 0.45)]
 
 
 def test_equal_shares_have_no_score_and_opposite_moves_opposite_ones() -> None:
