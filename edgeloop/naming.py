@@ -15,6 +15,15 @@ LABELS = frozenset({"model", "variant", "route", "code", "class", "feature", "de
     "stage",
     "version",
     "digest",
+    "bin",
+    "state",
+    "bound",
+    "method",
+    "source",
+    "action",
+    "result",
+    "trigger",
+    "check",
 }
 
 
