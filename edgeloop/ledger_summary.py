@@ -30,8 +30,8 @@ BOUNDS = {"estimate": "drop_ratio", "upper": "upper_bound_ratio"}
 class LedgerSummary:
     """Counts since the ledger began; times in seconds since the epoch, 0 for never.
 
-    `runs`: ended runs by (trigger, result). `unfinished_runs`: begun, not ended, and nobody holds
-    the lease. `missing_labels`: what the last decision still asked people for. `rollbacks`:
+    `runs`: ended runs by (trigger, result). `unfinished_runs`: begun after the last one that ended,
+    not ended, and nobody holds the lease. `missing_labels`: what the last decision still asked people for. `rollbacks`:
     deployments of a bundle that was deployed before. `gate_drops`: accuracy lost by the last
     challenger that reached its gate, by (check, bound), as shares of the rows.
     """
@@ -107,8 +107,19 @@ def _runs(connection: sa.Connection, model: str) -> dict[tuple[str, str], int]:
 
 
 def _unfinished(connection: sa.Connection, model: str) -> int:
+    """Of the runs since the last one that ended: what came before it was given up for it."""
     runs = tables.runs.c
-    return _count(connection, tables.runs, runs.model == model, runs.finished_at.is_(None))
+    ended = sa.select(sa.func.max(runs.started_at)).where(
+        runs.model == model, runs.finished_at.is_not(None)
+    )
+    since = connection.execute(ended).scalar_one() or ""
+    return _count(
+        connection,
+        tables.runs,
+        runs.model == model,
+        runs.finished_at.is_(None),
+        runs.started_at > since,
+    )
 
 
 def _in_progress(connection: sa.Connection, model: str, now: str) -> bool:

@@ -105,6 +105,12 @@ def test_a_run_whose_process_holds_the_lease_is_in_progress_and_not_left_behind(
     assert (found.in_progress, found.unfinished_runs) == (False, 1)
 
 
+def test_a_run_that_was_given_up_for_a_later_one_is_not_left_behind(ledger: Ledger) -> None:
+    end_run(ledger, "a", "edgeloop retrain", None)
+    end_run(ledger, "b", "edgeloop retrain", "rejected", labels=[])
+    assert ledger.summary("tiny").unfinished_runs == 0
+
+
 def test_a_lease_of_a_process_that_is_gone_is_no_progress(ledger: Ledger, home: Path) -> None:
     lease = ledger.acquire("tiny", 60.0)
     assert lease is not None
