@@ -20,10 +20,7 @@ NOW = Section(
         Panel(
             "Which alerts",
             "What fired, and when; deploy/prometheus/rules.yml says what each means.",
-            (
-                Query(f"count by (alertname) ({ALERTS})", "{{alertname}}"),
-                Query("vector(0)", "none"),
-            ),
+            (Query(f"count by (alertname) ({ALERTS}) or vector(0)", "{{alertname}}"),),
             width=20,
             kind="state-timeline",
             red=1,
@@ -62,8 +59,9 @@ TRAFFIC = Section(
             "Resident memory of each server.",
             (
                 Query(
-                    "process_resident_memory_bytes * on (instance) group_left (model) "
-                    f'edgeloop_model_info{{{MODEL}, variant="stable"}}',
+                    "max by (model, instance) (process_resident_memory_bytes "
+                    "* on (instance) group_left (model) "
+                    f'edgeloop_model_info{{{MODEL}, variant="stable"}})',
                     "{{model}} {{instance}}",
                 ),
             ),

@@ -79,8 +79,8 @@ ACCURACY = Section(
         ),
         Panel(
             "Golden rows: changed answers",
-            "The bundle's own texts, answered again: the share with another answer, and the largest "
-            "difference of a score. Not 0: the machine changed, not the traffic.",
+            "The bundle's own texts, answered again: the share with another answer, and the "
+            "largest difference of a score. Not 0: the machine changed, not the traffic.",
             (
                 greatest("edgeloop_golden_flip_ratio", "instance", "flips {{instance}}"),
                 greatest("edgeloop_golden_largest_difference", "instance", "largest {{instance}}"),
@@ -190,7 +190,7 @@ HEALTH = Section(
         ),
         Panel(
             "What the monitor saw",
-            "Texts per second that it took, passed over, lost because it was behind, and failed on.",
+            "Texts per second that it took, passed over, lost because it was behind, failed on.",
             (
                 rate("edgeloop_drift_observations_total", "instance", "observed {{instance}}"),
                 rate("edgeloop_drift_skipped_total", "instance", "skipped {{instance}}"),
