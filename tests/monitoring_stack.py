@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,12 @@ def running(folder: Path, model: str, home: Path) -> Iterator[Stack]:
         )
         found = Stack(server, f"http://{prometheus}", f"http://{alertmanager}", webhook)
         for url in (found.prometheus, found.alertmanager):
-            wait_for(f"{url} is ready", lambda url=url: httpx.get(f"{url}/-/ready").is_success)
+            wait_for(f"{url} is ready", partial(_is_ready, url))
         yield found
+
+
+def _is_ready(url: str) -> bool:
+    return httpx.get(f"{url}/-/ready").is_success
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from edgeloop.bundle import Bundle
-from edgeloop.ledger import Ledger, open_ledger
+from edgeloop.ledger import LabelledRow, Ledger, open_ledger
 from tests import monitored, tiny
 from tests.altered import rewrite_manifest
 from tests.deployed import board_expressions, expressions, recorded, rules
@@ -34,6 +34,7 @@ SHIFTED = ["gas cylinder my bottle please swap", "the gas bottle is empty", "swa
 TARGET_LABELS = {"instance", "job"}
 RULE_LABELS = {"alertname", "alertstate", "severity"}
 TEXT_SECONDS = 0.25
+LABELLED_ROWS = 120
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     ledger = open_ledger(folder / "home")
     ledger.promote(MODEL, first.digest, first.path, "test")
     with running(folder, MODEL, folder / "home") as stack, _ordinary_traffic(stack):
+        # After the server's start: what was there before the bundle says nothing about it.
+        ledger.add_labels(MODEL, _labelled(), "answers.csv")
         yield Served(stack, ledger, second)
+
+
+def _labelled() -> list[LabelledRow]:
+    """What people would say of texts like the reference's: the model is right."""
+    found = enumerate(tiny.sentences(LABELLED_ROWS, seed=78))
+    return [LabelledRow(f"label-{n}", text, label) for n, (text, label) in found]
 
 
 class _ordinary_traffic:
