@@ -31,9 +31,9 @@ class LedgerSummary:
     """Counts since the ledger began; times in seconds since the epoch, 0 for never.
 
     `runs`: ended runs by (trigger, result). `unfinished_runs`: begun after the last one that ended,
-    not ended, and nobody holds the lease. `missing_labels`: what the last decision still asked people for. `rollbacks`:
-    deployments of a bundle that was deployed before. `gate_drops`: accuracy lost by the last
-    challenger that reached its gate, by (check, bound), as shares of the rows.
+    not ended, and nobody holds the lease. `missing_labels`: what the last decision still asked
+    people for. `rollbacks`: deployments of a bundle that was deployed before. `gate_drops`: accuracy
+    lost by the last challenger that reached its gate, by (check, bound), as shares of the rows.
     """
 
     runs: Mapping[tuple[str, str], int]

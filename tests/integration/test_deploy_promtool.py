@@ -79,7 +79,6 @@ def test_every_alert_fires_in_one_of_the_tests() -> None:
         ("rules.yml", "drift", '{bound="upper"} > 0', '{bound="lower"} > 0'),
         ("rules.yml", "drift", "threshold_ratio6h > 2", "threshold_ratio6h > 1"),
         ("rules.yml", "serving", 'reason!="asked"', 'reason!=""'),
-        ("rules.yml", "retraining", "> 2.5", "> 1.5"),
         ("rules.yml", "retraining", "max by (model, result)", "sum by (model, result)"),
         ("recording.yml", "recording", "unless on (model)", "or on (model)"),
         ("recording.yml", "recording", "+ 0.5)\n          /", "+ 1)\n          /"),
