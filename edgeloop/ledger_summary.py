@@ -32,8 +32,8 @@ class LedgerSummary:
 
     `runs`: ended runs by (trigger, result). `unfinished_runs`: begun after the last one that ended,
     not ended, and nobody holds the lease. `missing_labels`: what the last decision still asked
-    people for. `rollbacks`: deployments of a bundle that was deployed before. `gate_drops`: shares of
-    the rows that the last challenger to reach its gate lost there, by (check, bound).
+    people for. `rollbacks`: deployments of a bundle that was deployed before. `gate_drops`:
+    shares of the rows that the last challenger to reach its gate lost there, by (check, bound).
     """
 
     runs: Mapping[tuple[str, str], int]
