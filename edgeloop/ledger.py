@@ -30,6 +30,7 @@ from edgeloop.ledger_rows import (
     StoredLabel,
 )
 from edgeloop.ledger_schema import migrate, tables
+from edgeloop.ledger_summary import LedgerSummary, summarize
 from edgeloop.records import Decision, Verdict
 
 Stored = TypeVar("Stored", Verdict, Decision)
@@ -273,6 +274,19 @@ class Ledger:
         )
         with self._transaction(read_only=True) as connection:
             return [_deployment(row) for row in connection.execute(query)]
+
+    # -- figures -----------------------------------------------------------------------------
+
+    def summary(self, model: str) -> LedgerSummary:
+        """A model's counts and times, as metrics. Raises LedgerError where a row is damaged."""
+        with self._transaction(read_only=True) as connection:
+            try:
+                return summarize(connection, model, utc_now())
+            except (ValueError, KeyError) as problem:
+                raise LedgerError(
+                    f"the ledger's rows of {model} hold a damaged value ({problem}); put the "
+                    "ledger back from a copy"
+                ) from problem
 
     # -- lease -------------------------------------------------------------------------------
 

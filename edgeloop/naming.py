@@ -8,19 +8,14 @@ import re
 
 NAMESPACE = "edgeloop"
 UNITS = ("seconds", "bytes", "ratio", "tokens", "observations", "rows", "info", "")
-LABELS = frozenset({"model", "variant", "route", "code", "class", "feature", "detector"}) | {
-    "slice",
-    "reason",
-    "question",
-    "stage",
-    "state",
-    "bin",
-    "version",
-    "digest",
-    "method",
-    "bound",
-    "source",
-}
+LABELS = frozenset(
+    {
+        *("model", "variant", "slice", "version", "digest"),
+        *("route", "code", "reason", "stage", "question"),
+        *("class", "feature", "bin", "detector", "state", "method", "bound"),
+        *("source", "action", "result", "trigger", "check"),
+    }
+)
 
 
 def metric_name(subject: str, unit: str = "", total: bool = False) -> str:

@@ -18,6 +18,7 @@ from serve.config import ServerConfig
 from serve.deployments import Deployments
 from serve.follow import Follower
 from serve.keys import Guard
+from serve.ledger_metrics import LedgerMetrics
 from serve.metrics import ServeMetrics
 from serve.reload import Reloader
 from serve.slot import ActivationError, Activator, Active, Slot, verify_bundle
@@ -53,6 +54,8 @@ class Lifecycle:
         # The digest it has now: a folder that is replaced while we serve is another bundle then.
         self._named_digest = "" if named is None else manifest_digest(named)
         self._model = metrics.model
+        self._registry = metrics.registry
+        self._ledger_metrics: LedgerMetrics | None = None
         self._follower: Follower | None = None
         self._watcher: Watcher | None = None
         self.trials = Trials(self.deployments, self._check, may_promote=named is not None)
@@ -61,7 +64,9 @@ class Lifecycle:
         self._take_changes()
 
     def follow(self, ledger: Ledger, served: Deployment) -> None:
-        """Let the ledger decide what answers."""
+        """Let the ledger decide what answers, and show it. Raises LedgerError."""
+        self._ledger_metrics = LedgerMetrics(ledger, served.model)
+        self._registry.register(self._ledger_metrics)
         self._follower = Follower(self.deployments, ledger, served, self._public_key)
 
     def admin_app(self, config: ServerConfig, guard: Guard) -> AdminApp:
@@ -76,6 +81,8 @@ class Lifecycle:
         for looks in (self._follower, self._watcher):
             if looks is not None:
                 loops.append(partial(looks.run, self._poll_seconds))
+        if self._ledger_metrics is not None:
+            loops.append(self._ledger_metrics.run)
         return loops
 
     def close(self, timeout_seconds: float) -> None:

@@ -135,10 +135,33 @@ def _calls(where: str, words: list[str]) -> Iterator[Command]:
             yield Command(where, tuple(rest[:end]))
 
 
+def boards() -> dict[str, dict[str, Any]]:
+    """The committed boards by file name."""
+    files = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
+    return {file.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def board_expressions() -> list[str]:
+    """Every PromQL expression of the boards: panels and annotations."""
+    found: list[str] = []
+    for board in boards().values():
+        targets = [target for panel in board["panels"] for target in panel.get("targets", ())]
+        found += [query["expr"] for query in [*targets, *board["annotations"]["list"]]]
+    return found
+
+
+def rules(name: str) -> list[dict[str, Any]]:
+    """Every rule of deploy/prometheus/<name>."""
+    (document,) = documents(DEPLOY / "prometheus" / name)
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def recorded() -> set[str]:
+    """The names that the recording rules make."""
+    return {rule["record"] for rule in rules("recording.yml")}
+
+
 def expressions() -> list[str]:
-    """Every PromQL expression of the committed board and of the alert rules."""
-    text = (DEPLOY / "grafana" / "dashboards" / "edgeloop.json").read_text(encoding="utf-8")
-    targets = [target for panel in json.loads(text)["panels"] for target in panel["targets"]]
-    (rules,) = documents(DEPLOY / "prometheus" / "rules.yml")
-    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
-    return [str(query["expr"]) for query in [*targets, *alerts]]
+    """Every PromQL expression of the boards and the rules."""
+    queries = [*rules("recording.yml"), *rules("rules.yml")]
+    return [*board_expressions(), *(str(rule["expr"]) for rule in queries)]

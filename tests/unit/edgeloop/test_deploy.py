@@ -21,6 +21,7 @@ from tests.deployed import (
     dockerfile,
     documents,
     kubernetes,
+    rules,
     unit,
 )
 
@@ -149,33 +150,77 @@ def test_prometheus_scrapes_and_alerts_the_services_of_the_compose_file() -> Non
     assert jobs["edgeloop"]["targets"] == ["server:8080"]
     assert alertmanagers["targets"] == ["alertmanager:9093"]
     assert {"server", "alertmanager"} <= set(services())
-    for rules in config["rule_files"]:
-        assert (DEPLOY / "prometheus" / rules).is_file()
+    assert set(config["rule_files"]) == {"rules.yml", "recording.yml"}
+    for file in config["rule_files"]:
+        assert (DEPLOY / "prometheus" / file).is_file()
+        mount = f"../prometheus/{file}:/etc/prometheus/{file}:ro"
+        assert mount in services()["prometheus"]["volumes"]
 
 
-def test_each_alert_has_plain_words_and_a_runbook_that_exists() -> None:
-    (document,) = documents(DEPLOY / "prometheus" / "rules.yml")
-    rules = [rule for group in document["groups"] for rule in group["rules"]]
-    assert {rule["alert"] for rule in rules} == {"DriftSuspected", "MonitorSilent"}
-    for rule in rules:
-        page, anchor = rule["annotations"]["runbook"].split("#")
-        headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.M)
-        assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
-        assert rule["labels"]["severity"] == "ticket"
-        assert rule["annotations"]["summary"]
-        assert rule["annotations"]["description"]
+ALERTS = rules("rules.yml")
+
+
+def headings(page: str) -> set[str]:
+    """The anchors of a page's headings."""
+    found = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.M)
+    return {heading.lower().replace(" ", "-") for heading in found}
+
+
+def test_alerts_have_names_of_their_own() -> None:
+    names = [rule["alert"] for rule in ALERTS]
+    assert len(set(names)) == len(names)
+    assert {"DriftSuspected", "DriftHarmful", "MonitorSilent", "RetrainStuck"} <= set(names)
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: str(rule["alert"]))
+def test_each_alert_has_plain_words_and_a_runbook_that_exists(rule: dict[str, Any]) -> None:
+    page, anchor = rule["annotations"]["runbook"].split("#")
+    assert anchor == rule["alert"].lower()
+    assert anchor in headings(page)
+    assert rule["labels"]["severity"] in {"page", "ticket", "none"}
+    assert rule["annotations"]["summary"]
+    assert rule["annotations"]["description"].endswith(".")
+
+
+def test_every_runbook_is_of_an_alert_that_exists() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^### ([A-Z][a-z]+[A-Z]\w+)$", text, re.M))
+    assert told == {rule["alert"] for rule in ALERTS}
 
 
 def test_the_drift_alert_does_not_wait_a_second_time() -> None:
-    (document,) = documents(DEPLOY / "prometheus" / "rules.yml")
-    (rule,) = [r for r in document["groups"][0]["rules"] if r["alert"] == "DriftSuspected"]
+    (rule,) = [rule for rule in ALERTS if rule["alert"] == "DriftSuspected"]
     assert "for" not in rule
     assert rule["keep_firing_for"] == "30m"
 
 
-def test_alertmanager_routes_to_a_receiver_that_exists() -> None:
+def alertmanager() -> dict[str, Any]:
     (config,) = documents(DEPLOY / "alertmanager" / "alertmanager.yml")
-    assert config["route"]["receiver"] in {receiver["name"] for receiver in config["receivers"]}
+    return config
+
+
+def test_alertmanager_routes_to_receivers_that_exist() -> None:
+    config = alertmanager()
+    routes = [config["route"], *config["route"]["routes"]]
+    receivers = {receiver["name"] for receiver in config["receivers"]}
+    assert {route["receiver"] for route in routes} == receivers
+
+
+def test_alertmanager_inhibits_by_alerts_and_labels_that_exist() -> None:
+    names = {rule["alert"] for rule in ALERTS}
+    for rule in alertmanager()["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            found = re.fullmatch(r'alertname=~?"([\w|]+)"', matcher)
+            assert found is not None, matcher
+            assert set(found[1].split("|")) <= names
+        assert set(rule["equal"]) in ({"model"}, {"instance", "model"})
+
+
+def test_what_keeps_drift_tickets_back_after_a_swap_ends_before_they_do() -> None:
+    by_name = {rule["alert"]: rule for rule in ALERTS}
+    (minutes,) = re.findall(r"\[(\d+)m\]", by_name["LoopAtWork"]["expr"])
+    kept = by_name["DriftSuspected"]["keep_firing_for"]
+    assert int(minutes) < int(kept.removesuffix("m"))
 
 
 def test_grafana_reads_the_board_where_compose_mounts_it() -> None:
