@@ -1,0 +1,112 @@
+"""What is said of alarms: run lengths and how sure they are, delays, and what was missed.
+
+Everything starts from first alarms: the row, counted from 0, at which a stream first alarms, or
+its length where it never does.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+
+WORST_SHARE = 0.1
+BISECTIONS = 40
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """Rows per alarm over all streams; its standard error by the jackknife over references; and
+    the run length that nine of ten references reach. Without an alarm the rows stand for it."""
+
+    rows_per_alarm: float
+    standard_error: float | None
+    worst_tenth: float
+    alarms: int
+    rows: int
+    references: int
+
+
+def first_alarms(log_evidence: Floats, threshold: float) -> Ints:
+    """(time, streams) -> (streams,)."""
+    above = log_evidence >= threshold
+    return np.where(above.any(axis=0), above.argmax(axis=0), len(above)).astype(np.int64)
+
+
+def run_length(first: Ints, length: int) -> RunLength:
+    """Of first alarms (references, streams) in streams of `length` rows without drift.
+
+    Rows up to the first alarm, or to the end, over alarms: the maximum-likelihood estimate where
+    the rate of alarms is constant.
+    """
+    rows = np.minimum(first + 1, length).sum(axis=1)
+    alarms = np.sum(first < length, axis=1)
+    return rates(rows, alarms)
+
+
+def rates(rows: Ints, alarms: Ints) -> RunLength:
+    """Of each reference's rows and alarms, both (references,)."""
+    mean = float(rows.sum() / max(int(alarms.sum()), 1))
+    own = rows / np.maximum(alarms, 1)
+    return RunLength(
+        mean,
+        _jackknife(rows, alarms),
+        float(np.quantile(own, WORST_SHARE)),
+        int(alarms.sum()),
+        int(rows.sum()),
+        len(rows),
+    )
+
+
+def _jackknife(rows: Ints, alarms: Ints) -> float | None:
+    """None where it cannot be told: one reference, or all alarms on one."""
+    count, others = len(rows), alarms.sum() - alarms
+    if count < 2 or not others.all():
+        return None
+    without = (rows.sum() - rows) / others
+    return float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
+
+
+def highest(log_evidence: Floats) -> Floats:
+    """The highest so far, over time: what `matching_threshold` searches."""
+    return np.maximum.accumulate(log_evidence, axis=0)
+
+
+def matching_threshold(peaks: Floats, wanted: float) -> float:
+    """The lowest threshold at which streams without drift, highest so far (time, streams), run
+    `wanted` rows per alarm."""
+    low, high = float(peaks.min()), float(peaks.max())
+    length = len(peaks)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        first = np.array([np.searchsorted(peak, middle) for peak in peaks.T], dtype=np.int64)
+        enough = run_length(first[None], length).rows_per_alarm >= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+@dataclass(frozen=True)
+class Delay:
+    """Rows from the change to the alarm: the median, where a miss counts as later than any alarm
+    (None where most missed); what was missed; how many streams had alarmed before the change, which
+    are left out."""
+
+    median: float | None
+    missed_ratio: float
+    streams: int
+    alarmed_before: int
+
+
+def delay(first: Ints, change: int, length: int) -> Delay:
+    """Of first alarms (streams,) in streams that change at row `change`; 1 is an alarm at the
+    first changed row."""
+    after = first[first >= change]
+    before = len(first) - len(after)
+    if not len(after):
+        return Delay(None, 1.0, 0, before)
+    waited = np.where(after < length, after - change + 1.0, np.inf)
+    median = float(np.quantile(waited, 0.5, method="inverted_cdf"))
+    missed = float(np.mean(after >= length))
+    return Delay(None if np.isinf(median) else median, missed, len(after), before)
