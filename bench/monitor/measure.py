@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+Evidence = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 WORST_SHARE = 0.1
@@ -29,7 +29,7 @@ class RunLength:
     references: int
 
 
-def first_alarms(log_evidence: Floats, threshold: float) -> Ints:
+def first_alarms(log_evidence: Evidence, threshold: float) -> Ints:
     """(time, streams) -> (streams,)."""
     above = log_evidence >= threshold
     return np.where(above.any(axis=0), above.argmax(axis=0), len(above)).astype(np.int64)
@@ -69,12 +69,12 @@ def _jackknife(rows: Ints, alarms: Ints) -> float | None:
     return float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
 
 
-def highest(log_evidence: Floats) -> Floats:
+def highest(log_evidence: Evidence) -> Evidence:
     """The highest so far, over time: what `matching_threshold` searches."""
     return np.maximum.accumulate(log_evidence, axis=0)
 
 
-def matching_threshold(peaks: Floats, wanted: float) -> float:
+def matching_threshold(peaks: Evidence, wanted: float) -> float:
     """The lowest threshold at which streams without drift, highest so far (time, streams), run
     `wanted` rows per alarm."""
     low, high = float(peaks.min()), float(peaks.max())

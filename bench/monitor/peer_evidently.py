@@ -3,21 +3,20 @@ calls, without the picture that it draws. Run by bench.monitor.peers in evidentl
 
 import pandas as pd
 from evidently.legacy.metrics.data_drift.embedding_drift_methods import mmd, model
-from peer_streams import Streams, path, report, timed
+from peer_streams import Streams
 
 ROWS = 250
-MOST_NULL, MOST_SHIFTED = 8, 8
+MOST_NULL, MOST_SHIFTED = 10, 10
 # The first of each is evidently's default.
-THRESHOLDS = {
-    "evidently, domain classifier": (model, (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)),
-    "evidently, MMD": (mmd, (0.015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.02, 0.03)),
+METHODS = {
+    "domain classifier": (model, (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)),
+    "MMD": (mmd, (0.015, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.02, 0.03)),
 }
 
 
 def main():
-    streams = Streams(path(), MOST_NULL, MOST_SHIFTED)
-    results, seconds, rows = [], {}, {}
-    for name, (method, thresholds) in THRESHOLDS.items():
+    streams = Streams(MOST_NULL, MOST_SHIFTED)
+    for name, (method, thresholds) in METHODS.items():
         measure = method(threshold=thresholds[0])
 
         def score(ids, measure=measure):
@@ -25,14 +24,9 @@ def main():
             known = pd.DataFrame(streams.embeddings[streams.reference])
             return measure(pd.DataFrame(streams.embeddings[ids]), known)[0]
 
-        scores, seconds[name] = timed(streams.first_windows, score, ROWS)
-        rows[name] = ROWS * sum(len(own) for every in scores.values() for own in every)
-        for threshold in thresholds:
-            first = streams.crossings(scores, ROWS, threshold)
-            results.append(
-                (f"{name}, {ROWS} rows", f"above {threshold:g}", threshold == thresholds[0], first)
-            )
-    report(results, seconds, rows)
+        settings = [(f"above {value:g}", value == thresholds[0], value) for value in thresholds]
+        streams.windows(f"evidently {name}, {ROWS} rows", ROWS, score, settings)
+    streams.report()
 
 
 main()

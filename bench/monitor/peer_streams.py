@@ -1,87 +1,70 @@
 """What every peer's script reads and prints. Plain numpy, no import of edgeloop: the peers'
 environments do not have it.
 
-The npz holds embeddings (rows, hidden), confidence (rows,), predicted (rows,), reference (n,) and
-streams of row numbers: null (time, streams) and shift:NAME (time, streams).
+The npz holds embeddings (rows, hidden), confidence (rows,), reference (n,) and streams of row
+numbers: null (time, streams) and shift:NAME (time, streams).
 """
 
 import json
 import sys
 import time
 
+import numpy as np
+
+SHIFT = "shift:"
+
 
 class Streams:
-    """A source's rows, its reference, and its streams by name ("null" or a shift's)."""
+    """A source's rows, its reference, its streams by name ("null" or a shift's), and the results
+    that were found on them."""
 
-    def __init__(self, path, most_null=None, most_shifted=None):
-        import numpy as np
-
-        with np.load(path) as stored:
+    def __init__(self, most_null=None, most_shifted=None):
+        with np.load(sys.argv[1]) as stored:
             self.embeddings = stored["embeddings"]
             self.confidence = stored["confidence"]
-            self.predicted = stored["predicted"]
             self.reference = stored["reference"]
             self.by_name = {"null": stored["null"][:, :most_null]}
             for name in stored.files:
-                if name.startswith("shift:"):
-                    self.by_name[name[len("shift:") :]] = stored[name][:, :most_shifted]
+                if name.startswith(SHIFT):
+                    self.by_name[name[len(SHIFT) :]] = stored[name][:, :most_shifted]
+        self.results = []
+        self.microseconds = {}
 
-    def first_alarms(self, watch):
-        """watch(row numbers of one stream) -> the row of its first alarm, or the stream's length;
-        for every stream by name."""
-        return {
-            name: [int(watch(ids[:, stream])) for stream in range(ids.shape[1])]
-            for name, ids in self.by_name.items()
-        }
+    def sequential(self, name, setting, usual, watch):
+        """watch(row numbers of a stream) -> the place of its first alarm, or its length."""
+        started, rows, first = time.perf_counter(), 0, {}
+        for stream, ids in self.by_name.items():
+            first[stream] = [int(watch(ids[:, at])) for at in range(ids.shape[1])]
+            rows += sum(min(at + 1, len(ids)) for at in first[stream])
+        self._add(name, setting, usual, first)
+        self.microseconds[name] = 1e6 * (time.perf_counter() - started) / rows
 
-    def first_windows(self, score, rows):
-        """score(row numbers of a window) -> number, for each tumbling window of `rows`: the scores
-        of every stream by name."""
-        return {
-            name: [
-                [float(score(ids[at : at + rows, stream]))
-                 for at in range(0, len(ids) - rows + 1, rows)]
-                for stream in range(ids.shape[1])
-            ]
-            for name, ids in self.by_name.items()
-        }  # fmt: skip
-
-    def crossings(self, scores, rows, threshold):
-        """From window scores to first alarms: at the last row of the first window above."""
-        found = {}
-        for name, streams in scores.items():
-            length = len(self.by_name[name])
-            found[name] = [
-                next((rows * (i + 1) - 1 for i, s in enumerate(own) if s > threshold), length)
-                for own in streams
-            ]
-        return found
-
-
-def report(results, seconds, rows):
-    """Print what was found: `results` are (name, setting, whether that is the usual one, first
-    alarms by stream name)."""
-    print(
-        json.dumps(
-            {
-                "results": [
-                    {"name": n, "setting": s, "usual": u, "first": f} for n, s, u, f in results
-                ],
-                "microseconds_per_row": {
-                    name: 1e6 * spent / rows[name] for name, spent in seconds.items()
-                },
+    def windows(self, name, rows, score, settings):
+        """score(row numbers of a window) -> number, in windows that do not overlap; the alarm is at
+        the last row of the first window above a threshold: settings are (word, usual, it)."""
+        started, scored, scores = time.perf_counter(), 0, {}
+        for stream, ids in self.by_name.items():
+            starts = range(0, len(ids) - rows + 1, rows)
+            scores[stream] = np.array(
+                [[score(ids[at : at + rows, own]) for at in starts] for own in range(ids.shape[1])]
+            )
+            scored += rows * scores[stream].size
+        self.microseconds[name] = 1e6 * (time.perf_counter() - started) / scored
+        for word, usual, threshold in settings:
+            first = {
+                stream: self._crossings(own > threshold, rows, len(self.by_name[stream]))
+                for stream, own in scores.items()
             }
-        )
-    )
+            self._add(name, word, usual, first)
 
+    @staticmethod
+    def _crossings(above, rows, length):
+        ends = rows * (above.argmax(axis=1) + 1) - 1
+        return np.where(above.any(axis=1), ends, length).tolist()
 
-def timed(work, *arguments):
-    """What it returns, and its seconds."""
-    started = time.perf_counter()
-    result = work(*arguments)
-    return result, time.perf_counter() - started
+    def _add(self, name, setting, usual, first):
+        self.results.append({"name": name, "setting": setting, "usual": usual, "first": first})
 
-
-def path():
-    """The npz that the script was started with."""
-    return sys.argv[1]
+    def report(self):
+        """Print all that was found as one line of JSON."""
+        print(json.dumps({"results": self.results, "microseconds": self.microseconds}))
