@@ -42,7 +42,7 @@ def cell(source: Source, plan: Plan) -> Figures:
     quiet = np.concatenate([one.quiet for one in watched], axis=1)
     correction = matching_threshold(highest(quiet), plan.target)
     realised = {
-        name: asdict(run_length(first_alarms(quiet, over)[None], len(quiet)))
+        name: _run_length(watched, over)
         for name, over in (("promised", 0.0), ("matched", correction))
     }
     return {
@@ -60,6 +60,11 @@ def cell(source: Source, plan: Plan) -> Figures:
             for shift in shifts(source)
         },
     }
+
+
+def _run_length(watched: list[Watched], over: float) -> Figures:
+    first = np.stack([first_alarms(one.quiet, over) for one in watched])
+    return asdict(run_length(first, len(watched[0].quiet)))
 
 
 def _delay(watched: list[Watched], shift: Shift, over: float) -> Figures:

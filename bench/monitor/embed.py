@@ -36,7 +36,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Embedder:
-    """A model's folder, its classes (none of an embedding model), and where its answers are kept."""
+    """A model's folder, its classes (an embedding model has none), where its answers are kept."""
 
     name: str
     folder: Path

@@ -1,8 +1,8 @@
 """What every peer's script reads and prints. Plain numpy, no import of edgeloop: the peers'
 environments do not have it.
 
-The npz holds embeddings (rows, hidden), confidence (rows,), reference (n,) and streams of row
-numbers: null (time, streams) and shift:NAME (time, streams).
+The npz holds embeddings (rows, hidden), confidence (rows,), reference (n,), the target
+run length, and streams of row numbers: null (time, streams) and shift:NAME (time, streams).
 """
 
 import json
@@ -23,6 +23,7 @@ class Streams:
             self.embeddings = stored["embeddings"]
             self.confidence = stored["confidence"]
             self.reference = stored["reference"]
+            self.target = int(stored["target"])
             self.by_name = {"null": stored["null"][:, :most_null]}
             for name in stored.files:
                 if name.startswith(SHIFT):

@@ -42,7 +42,7 @@ def cell(source: Source, plan: Plan) -> Figures:
     microseconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "streams.npz"
-        _export(source, reference, streams, path)
+        _export(source, reference, streams, plan.target, path)
         for peer in PEERS:
             found = _run(peer, path)
             results.append(found.get("results", []))
@@ -79,13 +79,16 @@ def _own(source: Source, reference: Ids, streams: dict[str, Ids], plan: Plan) ->
     ]
 
 
-def _export(source: Source, reference: Ids, streams: dict[str, Ids], path: Path) -> None:
+def _export(
+    source: Source, reference: Ids, streams: dict[str, Ids], target: int, path: Path
+) -> None:
     named = {name if name == NULL else f"{SHIFT}{name}": ids for name, ids in streams.items()}
     np.savez(
         path,
         embeddings=source.embeddings,
         confidence=source.probabilities.max(axis=1),
         reference=reference,
+        target=target,
         **named,
     )
 

@@ -9,8 +9,9 @@ SEED = 60
 LEAST_LIVE_RATIO = 0.75
 # Streams without drift last twice their target, so that most of them can alarm.
 LENGTH_OVER_TARGET = 2
-# Rows without drift before a change, and how long an alarm is waited for after it.
-BEFORE_ROWS, WAIT_ROWS = 300, 2_000
+# Rows without drift before a change: a whole number of the peers' windows, so that one begins with
+# the change, which suits them best. And how long an alarm is waited for after it.
+BEFORE_ROWS, WAIT_ROWS = 500, 2_000
 MEAN_BURSTS = (1.25, 2.0)
 
 
@@ -39,9 +40,7 @@ class Plan:
 
     def sizes(self, pool: int) -> list[int]:
         """Reference sizes that leave enough of the pool to be the traffic."""
-        return [
-            rows for rows in self.reference_rows if pool - rows >= LEAST_LIVE_RATIO * rows
-        ]
+        return [rows for rows in self.reference_rows if pool - rows >= LEAST_LIVE_RATIO * rows]
 
     def compared(self, pool: int) -> int:
         """The reference size at which delays and bursts are measured: the second, or the first."""

@@ -67,9 +67,7 @@ def bursty(
     return order[first[kind] + within]
 
 
-def bursty_order(
-    rows: Ids, kinds: Ids, mean_burst: float, rng: np.random.Generator
-) -> Ids:
+def bursty_order(rows: Ids, kinds: Ids, mean_burst: float, rng: np.random.Generator) -> Ids:
     """The same rows, each once, in bursts as `bursty` makes them while a class lasts."""
     waiting: dict[int, list[int]] = {}
     for row in rng.permutation(rows).tolist():

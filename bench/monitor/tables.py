@@ -92,9 +92,7 @@ def shifts(found: Figures) -> str:
     """Delays by shift and source."""
     cells = [cell for cell in found["cells"] if cell["references"]]
     names = list(dict.fromkeys(name for cell in cells for name in cell["shifts"]))
-    rows = [
-        (name, *(_both(cell["shifts"].get(name)) for cell in cells)) for name in names
-    ]
+    rows = [(name, *(_both(cell["shifts"].get(name)) for cell in cells)) for name in names]
     head = ("shift", *(f"{cell['source']}, {cell['reference_rows']:,}" for cell in cells))
     streams = max(s["matched"]["streams"] for cell in cells for s in cell["shifts"].values())
     realised = "; ".join(
@@ -158,8 +156,9 @@ def _peers_of(cell: Figures) -> str:
     said = "".join(f"\n\n{peer}: {why}." for peer, why in cell["problems"].items())
     return (
         f"{cell['source']}, {cell['reference_rows']:,} reference rows, one reference, the same "
-        "streams for all (of the slow ones the first few). Tuned: the most eager setting that "
-        f"still ran {cell['target']:,} rows on these streams.\n\n{table(head, rows)}\n\n"
+        "streams for all (of the slow ones the first few); windows do not overlap, and one begins "
+        "with the change. Tuned: the most eager setting that still ran "
+        f"{cell['target']:,} rows on these streams.\n\n{table(head, rows)}\n\n"
         f"Microseconds per row: {spent}.{said}"
     )
 

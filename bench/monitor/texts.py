@@ -78,9 +78,7 @@ def other_language() -> list[str]:
 
 def with_typos(text: str, rng: random.Random) -> str:
     """TYPO_RATIO of the words get one typing error."""
-    return " ".join(
-        typo(word, rng) if rng.random() < TYPO_RATIO else word for word in text.split()
-    )
+    return " ".join(typo(word, rng) if rng.random() < TYPO_RATIO else word for word in text.split())
 
 
 def truncated(text: str) -> str:
