@@ -11,7 +11,6 @@ from bench.monitor.measure import (
     Evidence,
     delay,
     first_alarms,
-    highest,
     matching_threshold,
     run_length,
 )
@@ -25,8 +24,8 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Watched:
-    """One reference's log evidence above its own threshold: without drift (time, streams), and
-    under each shift (time, streams)."""
+    """One reference's highest log evidence so far, above its own threshold: without drift and
+    under each shift, (time, streams) each."""
 
     quiet: Evidence
     changed: dict[str, Evidence]
@@ -40,7 +39,7 @@ def cell(source: Source, plan: Plan) -> Figures:
     if not watched:
         return {"source": source.name, "reference_rows": reference_rows, "references": 0}
     quiet = np.concatenate([one.quiet for one in watched], axis=1)
-    correction = matching_threshold(highest(quiet), plan.target)
+    correction = matching_threshold(quiet, plan.target)
     realised = {
         name: _run_length(watched, over)
         for name, over in (("promised", 0.0), ("matched", correction))
@@ -82,11 +81,11 @@ def _watch(source: Source, reference_rows: int, number: int, plan: Plan) -> Watc
     quiet = independent(live, (LENGTH_OVER_TARGET * plan.target, plan.streams), rng)
     wanted = shifts(source)
     changed = changing(source, live, wanted, plan.shifted_streams, rng)
-    evidence = ours.log_evidence(detector, source, np.concatenate(list(changed.values()), axis=1))
+    evidence = ours.highest(detector, source, np.concatenate(list(changed.values()), axis=1))
     threshold = np.float32(detector.fitted.threshold)
     parts = np.split(evidence - threshold, len(wanted), axis=1)
     return Watched(
-        ours.log_evidence(detector, source, quiet) - threshold,
+        ours.highest(detector, source, quiet) - threshold,
         {shift.name: part for shift, part in zip(wanted, parts, strict=True)},
     )
 

@@ -29,10 +29,9 @@ class RunLength:
     references: int
 
 
-def first_alarms(log_evidence: Evidence, threshold: float) -> Ints:
-    """(time, streams) -> (streams,)."""
-    above = log_evidence >= threshold
-    return np.where(above.any(axis=0), above.argmax(axis=0), len(above)).astype(np.int64)
+def first_alarms(peaks: Evidence, threshold: float) -> Ints:
+    """The highest evidence so far (time, streams) -> (streams,)."""
+    return np.array([np.searchsorted(peak, threshold) for peak in peaks.T], dtype=np.int64)
 
 
 def run_length(first: Ints, length: int) -> RunLength:
@@ -69,20 +68,14 @@ def _jackknife(rows: Ints, alarms: Ints) -> float | None:
     return float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
 
 
-def highest(log_evidence: Evidence) -> Evidence:
-    """The highest so far, over time: what `matching_threshold` searches."""
-    return np.maximum.accumulate(log_evidence, axis=0)
-
-
 def matching_threshold(peaks: Evidence, wanted: float) -> float:
-    """The lowest threshold at which streams without drift, highest so far (time, streams), run
-    `wanted` rows per alarm."""
+    """The lowest threshold at which streams without drift, their highest evidence so far (time,
+    streams), run `wanted` rows per alarm."""
     low, high = float(peaks.min()), float(peaks.max())
     length = len(peaks)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2.0
-        first = np.array([np.searchsorted(peak, middle) for peak in peaks.T], dtype=np.int64)
-        enough = run_length(first[None], length).rows_per_alarm >= wanted
+        enough = run_length(first_alarms(peaks, middle)[None], length).rows_per_alarm >= wanted
         low, high = (low, middle) if enough else (middle, high)
     return high
 

@@ -36,7 +36,7 @@ def cell(source: Source, reference_rows: int, target: int, plan: Plan) -> Figure
             continue
         threshold = detector.fitted.threshold
         ids = independent(live, (length, plan.streams), rng)
-        first.append(first_alarms(ours.log_evidence(detector, source, ids), threshold))
+        first.append(first_alarms(ours.highest(detector, source, ids), threshold))
         thresholds.append(threshold)
     return {
         **_head(source, reference_rows, target, refusals, references),

@@ -1,7 +1,7 @@
 """The monitor's detector over streams of row numbers.
 
-`watch` is what a server does, row by row. `log_evidence` gives the same numbers for many streams
-at a time, for the run lengths, whose millions of rows would take hours otherwise.
+`alarms` and `by_rows` are what a server does, row by row. `highest` gives the same numbers for many
+streams at a time: the run lengths' millions of rows would take hours otherwise.
 """
 
 import dataclasses
@@ -25,8 +25,9 @@ def fit(source: Source, reference: Ids, target_run_length: int, seed: int) -> De
     )
 
 
-def log_evidence(detector: Detector, source: Source, ids: Ids) -> Evidence:
-    """Log evidence of streams that start afresh, (time, streams); alarms change nothing."""
+def highest(detector: Detector, source: Source, ids: Ids) -> Evidence:
+    """Highest log evidence so far of streams that start afresh, (time, streams); no alarm stops
+    them."""
     fitted = detector.fitted
     rows, places = np.unique(ids, return_inverse=True)
     scores = np.stack(
@@ -40,10 +41,11 @@ def log_evidence(detector: Detector, source: Source, ids: Ids) -> Evidence:
     streams = ids.shape[1]
     tables = np.repeat(payoffs(fitted.tails.rates)[None], streams, axis=0)
     evidence = np.zeros((streams, len(PARTS), MEMBERS))
-    return run_streams(tables, levels, evidence).astype(np.float32)
+    found = run_streams(tables, levels, evidence).astype(np.float32)
+    return np.maximum.accumulate(found, axis=0)
 
 
-def log_evidence_by_rows(detector: Detector, source: Source, ids: Ids) -> Evidence:
+def by_rows(detector: Detector, source: Source, ids: Ids) -> Evidence:
     """The same by update(), as a server does it."""
     found = np.empty(ids.shape, dtype=np.float32)
     for stream in range(ids.shape[1]):
@@ -51,7 +53,7 @@ def log_evidence_by_rows(detector: Detector, source: Source, ids: Ids) -> Eviden
         for time, row in enumerate(ids[:, stream].tolist()):
             watching.update(source.embeddings[row], source.probabilities[row])
             found[time, stream] = watching.log_evidence
-    return found
+    return np.maximum.accumulate(found, axis=0)
 
 
 def alarms(detector: Detector, source: Source, stream: Ids) -> int:

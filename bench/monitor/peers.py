@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.monitor import ours
 from bench.monitor.delays import changing
-from bench.monitor.measure import delay, first_alarms, highest, matching_threshold, run_length
+from bench.monitor.measure import delay, first_alarms, matching_threshold, run_length
 from bench.monitor.nulls import generator
 from bench.monitor.plan import BEFORE_ROWS, LENGTH_OVER_TARGET, WAIT_ROWS, Plan
 from bench.monitor.sources import shifts
@@ -63,10 +63,10 @@ def cell(source: Source, plan: Plan) -> Figures:
 def _own(source: Source, reference: Ids, streams: dict[str, Ids], plan: Plan) -> list[Figures]:
     """As it is armed, and with the threshold that runs for the target on these very streams."""
     detector = ours.fit(source, reference, plan.target, 0)
-    evidence = {name: ours.log_evidence(detector, source, ids) for name, ids in streams.items()}
+    evidence = {name: ours.highest(detector, source, ids) for name, ids in streams.items()}
     settings = {
         "as promised": (True, detector.fitted.threshold),
-        "tuned": (False, matching_threshold(highest(evidence[NULL]), plan.target)),
+        "tuned": (False, matching_threshold(evidence[NULL], plan.target)),
     }
     return [
         {
@@ -82,15 +82,14 @@ def _own(source: Source, reference: Ids, streams: dict[str, Ids], plan: Plan) ->
 def _export(
     source: Source, reference: Ids, streams: dict[str, Ids], target: int, path: Path
 ) -> None:
-    named = {name if name == NULL else f"{SHIFT}{name}": ids for name, ids in streams.items()}
-    np.savez(
-        path,
-        embeddings=source.embeddings,
-        confidence=source.probabilities.max(axis=1),
-        reference=reference,
-        target=target,
-        **named,
-    )
+    arrays: dict[str, Any] = {
+        "embeddings": source.embeddings,
+        "confidence": source.probabilities.max(axis=1),
+        "reference": reference,
+        "target": target,
+    }
+    arrays |= {name if name == NULL else f"{SHIFT}{name}": ids for name, ids in streams.items()}
+    np.savez(path, **arrays)
 
 
 def _run(peer: str, path: Path) -> Figures:

@@ -129,8 +129,8 @@ def _kinds(labels: Sequence[str], embeddings: Vectors) -> Ids:
     """The classes as numbers; clusters of embeddings where there are none."""
     if any(labels):
         return np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    clusters = KMeans(CLUSTERS, n_init=1, random_state=SEED).fit(embeddings)
-    return clusters.labels_.astype(np.int64)
+    clusters: Ids = KMeans(CLUSTERS, n_init=1, random_state=SEED).fit_predict(embeddings)
+    return clusters.astype(np.int64)
 
 
 def _softmax(_: Vectors, logits: Vectors) -> NDArray[np.float64]:

@@ -68,7 +68,8 @@ def bursty(
 
 
 def bursty_order(rows: Ids, kinds: Ids, mean_burst: float, rng: np.random.Generator) -> Ids:
-    """The same rows, each once, in bursts as `bursty` makes them while a class lasts."""
+    """The same rows, each once, in bursts as `bursty` makes them while a class lasts: with 20 rows
+    per class the mean is a twentieth shorter."""
     waiting: dict[int, list[int]] = {}
     for row in rng.permutation(rows).tolist():
         waiting.setdefault(int(kinds[row]), []).append(row)
