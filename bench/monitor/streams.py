@@ -47,7 +47,8 @@ def split(pool: int, reference_rows: int, rng: np.random.Generator) -> tuple[Ids
 
 def independent(live: Ids, shape: tuple[int, int], rng: np.random.Generator) -> Ids:
     """Rows drawn from the live pool: (time, streams)."""
-    return rng.choice(live, size=shape)
+    drawn: Ids = rng.choice(live, size=shape)
+    return drawn
 
 
 def bursty(

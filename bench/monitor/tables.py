@@ -73,18 +73,19 @@ def bursts(found: Figures) -> str:
             f"{cell['reference_rows']:,}",
             f"{cell['drawn'] - cell['refused']} of {cell['drawn']}",
             *_ratio(cell),
-            cell["reason"] or "",
         )
         for cell in found["cells"]
     ]
     head = (
         *("source", "mean burst", "reference rows", "armed", "run length over promised"),
-        *("alarms in rows", "why not"),
+        "alarms in rows",
     )
+    reasons = dict.fromkeys(cell["reason"] for cell in found["cells"] if cell["reason"])
+    said = "".join(f"\n\nRefused: {reason}." for reason in reasons)
     target = found["cells"][0]["target"]
     return (
         f"## Without drift: bursts of one class\n\n{target:,} promised; reference and traffic in "
-        f"geometric runs of one class, row by row through update().\n\n{table(head, rows)}"
+        f"geometric runs of one class, row by row through update().\n\n{table(head, rows)}{said}"
     )
 
 

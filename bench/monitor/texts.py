@@ -12,7 +12,7 @@ from pathlib import Path
 from finetune.augment import typo
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "support_tickets" / "data"
-OTHER_LANGUAGE = Path(__file__).parent / "other_language.txt"
+OTHER_LANGUAGE = Path(__file__).parent / "other_language.csv"
 # Slot sets of fewer rows are one class: restaurant8k has 22 sets, 9 of them with under 100 rows.
 LEAST_ROWS_PER_CLASS = 100
 RARE = "other"
@@ -73,7 +73,7 @@ def tickets(*splits: str) -> list[Text]:
 
 def other_language() -> list[str]:
     """German and Spanish questions about the same things, written for this benchmark."""
-    return OTHER_LANGUAGE.read_text(encoding="utf-8").splitlines()
+    return [row.text for row in read_csv(OTHER_LANGUAGE, "label")]
 
 
 def with_typos(text: str, rng: random.Random) -> str:
