@@ -35,7 +35,7 @@ def cell(source: Source, reference_rows: int, target: int, plan: Plan) -> Figure
             refusals.append(detector.fitted.reason)
             continue
         threshold = detector.fitted.threshold
-        ids = independent(live, (length, plan.streams), rng)
+        ids = independent(live, (length, plan.streams_of(target)), rng)
         first.append(first_alarms(ours.highest(detector, source, ids), threshold))
         thresholds.append(threshold)
     return {
@@ -92,4 +92,5 @@ def _ratios(found: Figures, target: int) -> Figures:
         "ratio": found["rows_per_alarm"] / target,
         "ratio_error": None if error is None else error / target,
         "worst_tenth_ratio": found["worst_tenth"] / target,
+        "worst_tenth_ratio_error": found["worst_tenth_error"] / target,
     }

@@ -18,7 +18,8 @@ MEAN_BURSTS = (1.25, 2.0)
 @dataclass(frozen=True)
 class Plan:
     """`many` references where the worst tenth is told (target targets[0], at most `many_rows`
-    reference rows), `few` elsewhere; streams per reference."""
+    reference rows), `few` elsewhere; `streams` per reference at that target, at longer ones as many
+    rows."""
 
     sources: Sequence[str]
     targets: Sequence[int]
@@ -46,6 +47,10 @@ class Plan:
         """The reference size at which delays and bursts are measured: the second, or the first."""
         return self.sizes(pool)[:2][-1]
 
+    def streams_of(self, target: int) -> int:
+        """Streams per reference: as many rows at every target."""
+        return max(1, self.streams * self.target // target)
+
     def references(self, target: int, reference_rows: int) -> int:
         """How many references are drawn."""
         is_many = target == self.target and reference_rows <= self.many_rows
@@ -58,8 +63,8 @@ FULL = Plan(
     reference_rows=(500, 1_500, 2_500, 4_000),
     many=30,
     many_rows=1_500,
-    few=8,
-    streams=32,
+    few=6,
+    streams=64,
     bursty_streams=4,
     shifted_streams=25,
     peer_sources=("banking77", "restaurant8k"),

@@ -46,7 +46,8 @@ def run_lengths(found: Figures) -> str:
     return (
         "## Without drift: independent rows\n\n"
         f"{about}\n\n{FULL.streams} streams per reference, each {LENGTH_OVER_TARGET} times as long "
-        "as the promise; standard errors by the jackknife over references.\n\n"
+        "as the promise (as many rows at longer promises); standard errors by the jackknife over "
+        "references, of the worst tenth by the bootstrap.\n\n"
         f"{table(head, rows)}"
     )
 
@@ -61,7 +62,9 @@ def _ratio(cell: Figures) -> tuple[str, str]:
 
 def _worst(cell: Figures) -> tuple[str]:
     told = "worst_tenth_ratio" in cell and cell["drawn"] >= FULL.many
-    return (f"{cell['worst_tenth_ratio']:.2f}" if told else "",)
+    if not told:
+        return ("",)
+    return (f"{cell['worst_tenth_ratio']:.2f} ± {cell['worst_tenth_ratio_error']:.2f}",)
 
 
 def bursts(found: Figures) -> str:

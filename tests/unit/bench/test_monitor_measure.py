@@ -58,6 +58,16 @@ def test_worst_tenth_is_what_nine_of_ten_references_reach() -> None:
     assert rates(rows, alarms).worst_tenth == pytest.approx(3_000.0)
 
 
+def test_worst_tenth_is_told_with_its_error() -> None:
+    rng = np.random.default_rng(0)
+    found = [
+        rates(np.full(30, 1_000_000), 1_000_000 // rng.integers(5_000, 15_000, 30))
+        for _ in range(200)
+    ]
+    spread = np.std([one.worst_tenth for one in found])
+    assert np.mean([one.worst_tenth_error for one in found]) == pytest.approx(spread, rel=0.4)
+
+
 @given(seed=st.integers(0, 500), wanted=st.sampled_from([30.0, 100.0, 300.0]))
 def test_matched_threshold_runs_as_long_as_wanted(seed: int, wanted: float) -> None:
     noise = np.random.default_rng(seed).exponential(size=(400, 60)).astype(np.float32)

@@ -124,6 +124,11 @@ def test_the_class_mix_moves_by_half() -> None:
     assert len(staying) == CLASSES // 2
 
 
+def test_every_target_is_measured_on_as_many_rows() -> None:
+    rows = {target: FULL.streams_of(target) * target for target in FULL.targets}
+    assert len(set(rows.values())) == 1
+
+
 def test_reference_sizes_leave_enough_traffic() -> None:
     assert FULL.sizes(888) == [500]
     assert FULL.sizes(3_080) == [500, 1_500]

@@ -25,6 +25,7 @@ RATIO = {
     "ratio": 1.5,
     "ratio_error": None,
     "worst_tenth_ratio": 1.1,
+    "worst_tenth_ratio_error": 0.2,
     "alarms": 12,
     "rows": 90_000,
 }
