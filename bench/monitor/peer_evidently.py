@@ -9,8 +9,8 @@ ROWS = 250
 MOST_NULL, MOST_SHIFTED = 10, 10
 # The first of each is evidently's default.
 METHODS = {
-    "domain classifier": (model, (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)),
-    "MMD": (mmd, (0.015, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.02, 0.03)),
+    "domain classifier": (model, (0.55, 0.56, 0.57, 0.58, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)),
+    "MMD": (mmd, (0.015, 5e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 0.01, 0.02, 0.03)),
 }
 
 

@@ -7,11 +7,11 @@ from river.drift import ADWIN, PageHinkley
 from scipy.stats import ks_2samp
 
 # The first is the library's default, or the usual threshold.
-ADWIN_DELTAS = (0.002, 0.01, 0.05, 0.1, 0.2, 0.5, 0.8)
-PAGE_HINKLEY_THRESHOLDS = (50.0, 30.0, 20.0, 15.0, 12.0, 9.0, 7.0, 5.0, 3.0)
+ADWIN_DELTAS = (0.002, 0.01, 0.05, 0.1, 0.2, 0.5, 0.8, 0.95)
+PAGE_HINKLEY_THRESHOLDS = (50.0, 30.0, 20.0, 15.0, 12.0, 9.0, 7.0, 6.0, 5.0, 3.0)
 PSI_FIXED = (0.1, 0.25)
 PSI_THRESHOLDS = (*PSI_FIXED, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.12, 0.15, 0.2, 0.3, 0.4, 0.5)
-KS_P = (0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 1e-5, 1e-6, 1e-8)
+KS_P = (0.05, 0.03, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 1e-5, 1e-6, 1e-8)
 WINDOWS = (100, 500)
 BINS = 10
 

@@ -139,6 +139,5 @@ def _choose(judged: list[Figures], target: int) -> list[Figures]:
             if enough
             else max(own, key=lambda one: float(one["run_length"]))
         )
-        chosen += [{**one, "tuned": False} for one in own if one["usual"]]
-        chosen.append({**tuned, "tuned": True})
+        chosen += [{**one, "tuned": one is tuned} for one in own if one["usual"] or one is tuned]
     return chosen

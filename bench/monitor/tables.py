@@ -149,14 +149,14 @@ def _peers_of(cell: Figures) -> str:
     rows = [
         (
             f"{one['name']}: {one['setting']}",
-            "tuned" if one["tuned"] else "usual",
+            " and ".join(word for word in ("usual", "tuned") if one[word]),
             f"{'>' if not one['alarms'] else ''}{one['run_length']:,.0f} ({one['alarms']})",
             *(_delay(one["delays"][name]) for name in shifts),
         )
         for one in cell["detectors"]
     ]
     head = ("detector", "setting", "run length (alarms)", *shifts)
-    spent = ", ".join(f"{name} {us:,.0f}" for name, us in cell["microseconds"].items())
+    spent = ", ".join(f"{name} {us:,.1f}" for name, us in cell["microseconds"].items())
     said = "".join(f"\n\n{peer}: {why}." for peer, why in cell["problems"].items())
     return (
         f"{cell['source']}, {cell['reference_rows']:,} reference rows, one reference, the same "
