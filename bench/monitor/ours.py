@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.monitor.streams import Ids, Source
+from monitor import class_mix, witness
 from monitor.detector import Detector
-from monitor.eprocess import MEMBERS, PARTS, payoffs, run_streams, tail_levels
+from monitor.eprocess import member_powers
+from monitor.fit import Fitted
 from monitor.geometry import normalise, novelty
+from monitor.simulate import Known, Rows, Streams, highest_evidence
+from monitor.tails import Tails
+from monitor.witness import LAG
 
 Evidence = NDArray[np.float32]
 
@@ -29,20 +34,45 @@ def highest(detector: Detector, source: Source, ids: Ids) -> Evidence:
     """Highest log evidence so far of streams that start afresh, (time, streams); no alarm stops
     them."""
     fitted = detector.fitted
-    rows, places = np.unique(ids, return_inverse=True)
-    scores = np.stack(
-        [
-            novelty(normalise(source.embeddings[rows]), fitted.centroids),
-            -source.probabilities[rows].max(axis=1),
-        ],
-        axis=1,
+    numbers, places = np.unique(ids, return_inverse=True)
+    time, paths = ids.shape
+    # The simulation takes whole blocks.
+    drawn = np.pad(places.reshape(ids.shape), ((0, -time % LAG), (0, 0)))
+    rows = _as_seen(fitted, source, numbers)
+    streams = Streams(rows, _known(fitted, rows), np.zeros(paths, dtype=np.intp))
+    blocks = (streams.block(drawn[at : at + LAG]) for at in range(0, len(drawn), LAG))
+    powers = member_powers(rows.parts, fitted.design_effects)
+    return highest_evidence(blocks, rows.parts, powers).T[:time]
+
+
+def _as_seen(fitted: Fitted, source: Source, numbers: Ids) -> Rows:
+    """Rows of the source as the detector sees them."""
+    unit = normalise(source.embeddings[numbers])
+    probabilities = source.probabilities[numbers]
+    scores = np.stack([novelty(unit, fitted.centroids), -probabilities.max(axis=1)])
+    return Rows(
+        parts=fitted.parts,
+        whitened=witness.whiten(unit, fitted.whitening),
+        scores=scores[: len(fitted.tails.thresholds)],
+        kinds=fitted.kind_of_class[probabilities.argmax(axis=1)],
+        kind_count=len(fitted.kind_counts),
     )
-    levels = tail_levels(scores, fitted.tails.thresholds)[places.reshape(ids.shape)]
-    streams = ids.shape[1]
-    tables = np.repeat(payoffs(fitted.tails.rates)[None], streams, axis=0)
-    evidence = np.zeros((streams, len(PARTS), MEMBERS))
-    found = run_streams(tables, levels, evidence).astype(np.float32)
-    return np.maximum.accumulate(found, axis=0)
+
+
+def _known(fitted: Fitted, rows: Rows) -> Known:
+    """The one reference that all streams have in common."""
+    effects = dict(zip(fitted.parts, fitted.design_effects, strict=True))
+    components = rows.whitened.shape[1]
+    return Known(
+        means=np.zeros((1, components), dtype=np.float32),
+        tails=tuple(
+            Tails(thresholds[None], rates[None])
+            for thresholds, rates in zip(fitted.tails.thresholds, fitted.tails.rates, strict=True)
+        ),
+        ratios=class_mix.ratios(fitted.kind_counts)[None],
+        margin=witness.margins(components, fitted.rows / effects["witness"]),
+        discount=class_mix.discounts(rows.kind_count, fitted.rows / effects.get("class_mix", 1.0)),
+    )
 
 
 def by_rows(detector: Detector, source: Source, ids: Ids) -> Evidence:
