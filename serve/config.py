@@ -50,7 +50,7 @@ class ServerConfig(Section):
     state: OperatorPath | None = None
     state_seconds: float = Field(10.0, gt=0.0, le=3600.0)
     golden_interval_seconds: float = Field(3600.0, ge=0.0, le=1e7)
-    feedback_counts: bool = True
+    feedback_counts: bool = False
     admin: Admin | None = None
     canary: Canary | None = None
     shadow: Shadow | None = None

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from bench.compress.parts import Setting as Compressed
-from bench.monitor import delays, nulls, ours
+from bench.monitor import accuracy as estimates
+from bench.monitor import delays, nulls, ours, report_cost
 from bench.monitor import peers as beside
 from bench.monitor.plan import FULL, MEAN_BURSTS, QUICK, Plan
 from bench.monitor.sources import FULL as ALL_ROWS
@@ -131,10 +132,23 @@ def peers(setting: Setting) -> Figures:
     return {"cells": cells}
 
 
+def accuracy(setting: Setting) -> Figures:
+    """What the estimates without labels are off by, under each shift of banking77."""
+    run = setting.models.fine_tuned.folder.parent
+    return estimates.measure(run / "candidates" / "onnx-int8", setting.data, say)
+
+
+def report(_: Setting) -> Figures:
+    """Time and memory of a report on 1,000,000 rows of 20 numbers against as many."""
+    return report_cost.measure()
+
+
 PARTS: dict[str, Callable[[Setting], Figures]] = {
     "run_lengths": run_lengths,
     "bursts": bursts,
     "shifts": shifts,
     "cost": cost,
     "peers": peers,
+    "accuracy": accuracy,
+    "report": report,
 }

@@ -23,6 +23,8 @@ def summary(found: Figures) -> Figures:
         **({"bursty_ratio": _bursts(found["bursts"])} if "bursts" in found else {}),
         **(_delays(found["shifts"]) if "shifts" in found else {}),
         **(_cost(found["cost"]) if "cost" in found else {}),
+        **(_estimates(found["accuracy"]) if "accuracy" in found else {}),
+        **(_report(found["report"]) if "report" in found else {}),
         **({"peers": _peers(found["peers"])} if "peers" in found else {}),
     }
 
@@ -70,6 +72,19 @@ def _delays(found: Figures) -> Figures:
 def _cost(found: Figures) -> Figures:
     keys = ("update_microseconds", "update_p99_microseconds", "state_bytes", "model_bytes")
     return {**{key: found[key] for key in keys}, "fit_seconds": found["fit_seconds"]}
+
+
+def _estimates(found: Figures) -> Figures:
+    """By shift, the mean distance of the estimate from the true accuracy."""
+    return {
+        f"{method}_error": {shift: own[method]["error"] for shift, own in found.items()}
+        for method in ("atc", "cbpe")
+    }
+
+
+def _report(found: Figures) -> Figures:
+    """Of the slowest kind of file, and of the largest."""
+    return {key: max(own[key] for own in found.values()) for key in ("report_seconds", "report_mb")}
 
 
 def _peers(found: Figures) -> Figures:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from bench.monitor.accuracy import METHODS
 from bench.monitor.summary import summary
 from bench.monitor.tables import SECTIONS
 
@@ -93,3 +94,22 @@ def test_the_last_line_is_json_and_every_part_has_a_table() -> None:
     assert json.loads(json.dumps(summary(parts))) == summary(parts)
     for name, figures in parts.items():
         assert "| gsm8k" in SECTIONS[name](figures)
+
+
+def test_estimates_and_the_report_are_told_by_their_worst() -> None:
+    method = {"error": 0.01, "bias": -0.002, "p90": 0.03}
+    parts: dict[str, dict[str, Any]] = {
+        "accuracy": {"none": {"accuracy": 0.93, "gap": 0.01, **dict.fromkeys(METHODS, method)}},
+        "report": {
+            "npz": {"report_seconds": 3.0, "report_mb": 110.0},
+            "csv": {"report_seconds": 11.0, "report_mb": 90.0},
+        },
+    }
+    assert summary(parts) == {
+        "atc_error": {"none": 0.01},
+        "cbpe_error": {"none": 0.01},
+        "report_seconds": 11.0,
+        "report_mb": 110.0,
+    }
+    assert "| none | 0.930 |" in SECTIONS["accuracy"](parts["accuracy"])
+    assert "| csv | 11.0 | 90 |" in SECTIONS["report"](parts["report"])
