@@ -173,11 +173,14 @@ def test_how_a_row_came_to_be_labelled(row: LabelledRow, source: str) -> None:
     assert source_of(row) == source
 
 
-def test_a_running_server_counts_labels_of_both_ways(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("feedback_counts", "counted"), [(True, 5), (False, 4)])
+def test_a_running_server_counts_labels_of_both_ways(
+    feedback_counts: bool, counted: int, tmp_path: Path
+) -> None:
     bundle = tiny.make_bundle(tmp_path / "bundle")
     home = tmp_path / "home"
     with (
-        serving(bundle=bundle.path, home=home) as server,
+        serving(bundle=bundle.path, home=home, feedback_counts=feedback_counts) as server,
         httpx.Client(base_url=server.url, timeout=20) as http,
     ):
         wait_for_labels(http, 0)
@@ -187,7 +190,7 @@ def test_a_running_server_counts_labels_of_both_ways(tmp_path: Path) -> None:
         for body in (row, captured):
             assert http.post("/feedback", json=body).json() == {"stored": 1}
         open_ledger(home).add_labels(MODEL, rows(3, 10), AUDIT)
-        wait_for_labels(http, 5)
+        wait_for_labels(http, counted)
         assert metric(http, "edgeloop_labels_total", source="feedback") == 2
         assert metric(http, "edgeloop_labels_total", source="audit") == 3
         assert http.get("/drift").json()["observations"] == 0
