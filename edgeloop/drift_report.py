@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeloop.bundle import Bundle, open_bundle
 from edgeloop.drift_page import drift_page
 from edgeloop.errors import DatasetError
-from edgeloop.findings import Accuracy, DriftReport, findings, onset_alarm
+from edgeloop.findings import Accuracy, DriftReport, Estimate, findings, onset_alarm
 from edgeloop.replaying import Pace, open_traffic
 from edgeloop.rundir import write_atomic
 from edgeloop.stored import is_scores, read_stored
@@ -31,6 +31,7 @@ Progress = Callable[[str], None]
 SEED = 0
 ACCURACY_WINDOWS = 30
 LEAST_ACCURACY_ROWS = 20
+LEAST_ESTIMATED_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class _Source:
 
     bundle: Bundle
     files: Sequence[Path]
+    known: ReferenceData
     progress: Progress
     left_out: int = 0
 
@@ -97,9 +99,10 @@ class _Source:
 
     def gather(self, offline: Offline | None) -> Gathered:
         """Score or read all rows; they pass the detector where one is given."""
-        gathered = Gathered()
+        family = self.known.family
+        gathered = Gathered(family.names, self.known.accuracy)
         for file in self.files:
-            traffic = open_traffic(file, self.bundle)
+            traffic = open_traffic(file, self.bundle, family)
             self.left_out += traffic.left_out
             pace, done = Pace(traffic.rows, self.progress), 0
             for chunk in traffic.chunks:
@@ -121,7 +124,7 @@ class _Source:
                 texts.add(_objects([row.asked for row in kept]))
                 at += len(rows)
                 continue
-            for chunk in ScoreFile(file, self.bundle).chunks():
+            for chunk in ScoreFile(file, self.bundle, self.known.family).chunks():
                 own = chunk.at(_within(at, len(chunk), start, stop))
                 at += len(chunk)
                 vectors.add(own.embeddings[_is_finite(own)])
@@ -156,10 +159,11 @@ def _bundle(asked: Asked, progress: Progress) -> DriftReport:
     assert asked.bundle is not None
     bundle = open_bundle(asked.bundle)
     offline = Offline(bundle, Settings(restart=True))
-    source = _Source(bundle, asked.traffic, progress)
+    known = offline.reference
+    source = _Source(bundle, asked.traffic, known, progress)
     gathered = source.gather(offline)
     result = offline.result()
-    baseline = _baseline(asked, bundle, source, gathered, progress)
+    baseline = _baseline(asked, source, gathered)
     first_row = asked.baseline_rows or 0
     # Rows count from 1; what came before the drift would dilute what moved.
     onset = max(onset_alarm(result).onset_row - 1, first_row) if result.alarms else first_row
@@ -171,7 +175,6 @@ def _bundle(asked: Asked, progress: Progress) -> DriftReport:
         )
     recent = source.sample(onset, None)
     separation, by = (None, "") if baseline is None else _separation(baseline.sample, recent)
-    known = offline.reference
     risen, fallen = _words(known, baseline, recent)
     return DriftReport(
         title=f"{bundle.manifest.name}: {', '.join(path.name for path in asked.traffic)}",
@@ -186,6 +189,9 @@ def _bundle(asked: Asked, progress: Progress) -> DriftReport:
         risen=risen,
         fallen=fallen,
         accuracy=_accuracy(gathered.right),
+        estimates=_estimates(gathered.estimates),
+        recent_estimate=_estimate(gathered.estimates, np.arange(onset, gathered.rows)),
+        floor=None if known.accuracy is None else known.accuracy.floor,
         left_out=source.left_out,
         lacks=_lacks(asked, source, baseline is not None, separation),
         first_row=first_row,
@@ -199,13 +205,11 @@ class _Baseline:
     sample: _Sample
 
 
-def _baseline(
-    asked: Asked, bundle: Bundle, source: _Source, gathered: Gathered, progress: Progress
-) -> _Baseline | None:
+def _baseline(asked: Asked, source: _Source, gathered: Gathered) -> _Baseline | None:
     """What the traffic's rows are compared with, None where nothing is named."""
-    count = len(bundle.manifest.labels) + 1
+    count = len(source.known.labels) + 1
     if asked.reference is not None:
-        known = _Source(bundle, (asked.reference,), progress)
+        known = _Source(source.bundle, (asked.reference,), source.known, source.progress)
         rows = known.gather(None)
         return _Baseline(
             rows.table(asked.reference.name), rows.classes(count), known.sample(0, None)
@@ -261,6 +265,28 @@ def _accuracy(right: NDArray[np.float64]) -> tuple[Accuracy, ...]:
     )
 
 
+def _estimates(estimates: NDArray[np.float64]) -> tuple[Estimate, ...]:
+    """Estimates (rows, 2) in windows of as many rows."""
+    width = max(LEAST_ESTIMATED_ROWS, -(-len(estimates) // ACCURACY_WINDOWS))
+    starts = range(0, len(estimates) - LEAST_ESTIMATED_ROWS + 1, width)
+    found = (
+        _estimate(estimates, np.arange(start, min(start + width, len(estimates))))
+        for start in starts
+    )
+    return tuple(own for own in found if own is not None)
+
+
+def _estimate(estimates: NDArray[np.float64], rows: NDArray[np.int64]) -> Estimate | None:
+    """Of those rows, as far as they are finite; None where none is or nothing is estimated."""
+    if not len(estimates):
+        return None
+    known = rows[~np.isnan(estimates[rows, 0])]
+    if not len(known):
+        return None
+    atc, cbpe = estimates[known].mean(axis=0).tolist()
+    return Estimate(int(rows[-1]) + 1, len(known), atc, cbpe)
+
+
 def _lacks(
     asked: Asked, source: _Source, has_baseline: bool, separation: Separation | None
 ) -> tuple[str, ...]:
@@ -279,6 +305,10 @@ def _lacks(
     return tuple(said)
 
 
+def _estimate_document(own: Estimate | None) -> dict[str, Any] | None:
+    return None if own is None else {"rows": own.rows, "atc": own.atc, "cbpe": own.cbpe}
+
+
 def _document(report: DriftReport, out: Path) -> dict[str, Any]:
     comparison, separation = report.comparison, report.separation
     return {
@@ -289,6 +319,9 @@ def _document(report: DriftReport, out: Path) -> dict[str, Any]:
         "alarms": None if report.evidence is None else len(report.evidence.alarms),
         "auc": None if separation is None else separation.auc,
         "auc_p_value": None if separation is None else separation.p_value,
+        "detectors": [] if report.evidence is None else list(report.evidence.detectors),
+        "estimated_accuracy": _estimate_document(report.recent_estimate),
+        "accuracy_floor": report.floor,
         "class_mix_p_value": None if report.classes is None else report.classes.p_value,
         "features": [] if comparison is None else _feature_documents(comparison),
     }
