@@ -63,7 +63,8 @@ svg .band { fill: var(--accent); opacity: .18; }
 METHOD = (
     "Evidence is that of the bundle's detectors over the rows in order, each over its threshold; "
     "after an alarm of any all begin anew. PSI compares the counts in the reference's deciles; its "
-    f"limit is that of a chi-squared test for these numbers of rows at {LEVEL:g}, divided by the number of features.",
+    f"limit is that of a chi-squared test for these numbers of rows at {LEVEL:g}, divided by the "
+    "number of features.",
     "Each window of rows is compared with the reference, feature by feature, by a two-sample "
     "Kolmogorov-Smirnov test; the p-values are corrected over all features and windows (Holm): "
     f"where nothing has moved, one report in {round(1 / LEVEL)} marks a window at all.",

@@ -120,6 +120,8 @@ def offline_document(result: OfflineResult, bundle: Bundle) -> dict[str, Any]:
     alarms = [
         {
             **dataclasses.asdict(alarm),
+            "detectors": list(alarm.detectors),
+            "reference_rows": list(alarm.reference_rows),
             **{
                 name: [movement.model_dump(mode="json") for movement in getattr(alarm, name)]
                 for name in ("words", "classes", "features", "ngrams")

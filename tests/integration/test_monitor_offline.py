@@ -86,7 +86,6 @@ def observe(bundle: Bundle, rows: Sequence[str]) -> tuple[DriftObserver, list[Ve
 
 
 ORDINARY_TEXTS = [text for text, _ in ORDINARY]
-# One word that the model knows, in traffic of many: only its share of classes and lengths moves.
 LONG = [f"{text} {text} {text} {text}" for text, _ in tiny.sentences(120, seed=5)]
 TRAFFIC = {
     "ordinary": ORDINARY_TEXTS * 3,

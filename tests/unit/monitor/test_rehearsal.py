@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from edgeloop.errors import DatasetError
 from monitor.detector import Alarm, Detector
 from monitor.fit import Fitted, fit_reference
-from monitor.rehearsal import TOLERANCE, Rehearsal, Rehearsed
 from monitor.onset import rows_since_onset
+from monitor.rehearsal import TOLERANCE, Rehearsal, Rehearsed
 from monitor.secondary import CLASS_MIX, Scale, Secondary, fit_classes, fit_scale
 from monitor.thresholds import Limits
 from tests import clouds
