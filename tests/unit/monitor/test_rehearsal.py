@@ -24,8 +24,8 @@ def scales() -> tuple[Scale, ...]:
 
 def limits(primary: float | None, secondary: float = np.inf) -> Limits:
     """No alarm where a limit is not given."""
-    known = primary is not None
-    return Limits(primary if known else 1.0, secondary, known, secondary < np.inf)
+    known = 1.0 if primary is None else primary
+    return Limits(known, secondary, primary is not None, secondary < np.inf)
 
 
 def stream(seed: int, ordinary: int = 400, shifted: int = 80) -> clouds.Rows:
@@ -132,8 +132,8 @@ def test_secondary_detectors_alarm_as_one_by_one_and_all_begin_anew(
     found: list[Rehearsed] = []
     ratios: list[float] = []
     for start in range(0, len(embeddings), chunk):
-        own = slice(start, start + chunk)
-        taken = rehearsal.take(embeddings[own], probabilities[own], features[own])
+        part = slice(start, start + chunk)
+        taken = rehearsal.take(embeddings[part], probabilities[part], features[part])
         found += taken.alarms
         ratios += taken.ratios.tolist()
     assert [own.alarm.observation for own in found] == [row for row, _ in expected]
