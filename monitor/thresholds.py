@@ -2,16 +2,18 @@
 the one that the reference was calibrated for.
 
 An interval is promised by all detectors together; the primary and the secondary ones have their
-shares of it, as when they were fitted (monitor.family). The threshold of e-processes grows by about
-1 per unit of ln of the interval (Shin, Ramdas and Rinaldo 2022: a threshold of ln L promises L
-without an estimated reference); what the error of a finite reference adds on top was simulated for
-the calibrated interval alone and is taken over. Longer intervals so get a little too low a
-threshold, shorter ones a little too high a one: good enough to try, and what is armed is simulated
-again.
+shares of it, as when they were fitted (monitor.family). The thresholds of shorter intervals come
+from the simulation that found the reference's own; between two of them they grow with ln of the
+interval. Longer intervals are not simulated here: thresholds grow by 1 per unit of ln of the
+interval then, as those of e-processes with a known reference do (Shin, Ramdas and Rinaldo 2022).
+What is armed is simulated again.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from monitor.family import Family, family_target, primary_target
 from monitor.fit import Fitted
@@ -49,16 +51,39 @@ def trial_threshold(fitted: Fitted, family: Family, target_run_length: int | Non
             fitted.threshold, family.threshold, alarms, family.armed or (alarms and secondary_too)
         )
         return Trial(limits, own, source + lacking)
-    primary = primary_target(target_run_length) / fitted.target_run_length
-    secondary = family_target(target_run_length) / family.target_run_length
-    if fitted.armed:
-        said = f"extrapolated from those for {own} rows; not simulated"
-    else:
-        said = "nominal; this reference is not armed, so no interval is promised"
     limits = Limits(
-        max(fitted.threshold + math.log(primary), 0.0),
-        max(family.threshold + math.log(secondary), 0.0),
+        _threshold(_known(fitted), primary_target(target_run_length)),
+        _threshold(_known(family), family_target(target_run_length)),
         primary_alarms=True,
         secondary_alarms=secondary_too,
     )
-    return Trial(limits, target_run_length, said + lacking)
+    return Trial(limits, target_run_length, _source(fitted, own, target_run_length) + lacking)
+
+
+def _known(fitted: Fitted | Family) -> list[tuple[float, float]]:
+    """(run length, threshold), the shortest first, the reference's own last."""
+    own = float(fitted.target_run_length)
+    shorter = [pair for pair in fitted.shorter_thresholds if pair[0] < own]
+    return [*shorter, (own, fitted.threshold)]
+
+
+def _threshold(known: Sequence[tuple[float, float]], run_length: int) -> float:
+    lengths, thresholds = np.array(known).T
+    logs, asked = np.log(lengths), math.log(run_length)
+    if logs[0] <= asked <= logs[-1]:
+        return float(np.interp(asked, logs, thresholds))
+    if asked > logs[-1]:
+        return float(thresholds[-1] + asked - logs[-1])
+    slope = 1.0
+    if len(known) > 1:
+        slope = (thresholds[1] - thresholds[0]) / (logs[1] - logs[0])
+    return max(0.0, float(thresholds[0] - slope * (logs[0] - asked)))
+
+
+def _source(fitted: Fitted, own: int, asked: int) -> str:
+    if not fitted.armed:
+        return "nominal; this reference is not armed, so no interval is promised"
+    known = _known(fitted)
+    if known[0][0] <= primary_target(asked) < known[-1][0]:
+        return f"interpolated between simulated ones, up to those for {own} rows"
+    return f"extrapolated from those for {own} rows; not simulated"

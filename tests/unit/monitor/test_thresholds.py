@@ -37,7 +37,13 @@ def family() -> Family:
 
 def fit_for(fitted: Fitted, armed: bool = True, advisory: bool = False) -> Fitted:
     target = primary_target(PROMISED)
-    return replace(fitted, target_run_length=target, armed=armed, advisory=advisory)
+    return replace(
+        fitted,
+        target_run_length=target,
+        armed=armed,
+        advisory=advisory,
+        shorter_thresholds=(),  # as of bundles that have none
+    )
 
 
 def test_an_armed_reference_alarms_at_its_own_thresholds(fitted: Fitted, family: Family) -> None:
@@ -49,17 +55,45 @@ def test_an_armed_reference_alarms_at_its_own_thresholds(fitted: Fitted, family:
         assert (trial.target_run_length, trial.source) == (PROMISED, "the reference's own")
 
 
-@given(asked=st.integers(2, 10_000_000))
-def test_another_interval_moves_both_by_its_logarithm(
-    fitted: Fitted, family: Family, asked: int
+SHORTER = ((250.0, 4.0), (500.0, 4.4), (1_000.0, 5.0), (2_500.0, 6.0))
+
+
+def simulated(fitted: Fitted, family: Family) -> tuple[Fitted, Family]:
+    """With thresholds for shorter intervals; the secondary detectors' up to a fifth."""
+    primary = replace(fit_for(fitted), threshold=6.0, shorter_thresholds=SHORTER)
+    own = ((500.0, 8.0), (1_000.0, 9.0), (2_000.0, 10.0))
+    return primary, msgspec.structs.replace(family, shorter_thresholds=own)
+
+
+@given(asked=st.integers(2, 10_000_000), more=st.integers(0, 1_000_000))
+def test_a_longer_interval_never_has_lower_thresholds(
+    fitted: Fitted, family: Family, asked: int, more: int
 ) -> None:
-    """But for the rounding of the shares of a small interval."""
-    known = fit_for(fitted)
-    limits = trial_threshold(known, family, asked).limits
-    moved = math.log(asked / PROMISED)
-    expected = max(known.threshold + moved, 0.0)
-    assert limits.primary == pytest.approx(expected, abs=0.5 if asked < 100 else 0.01)
-    assert limits.secondary == pytest.approx(max(12.0 + moved, 0.0), abs=0.01)
+    for known in (simulated(fitted, family), (fit_for(fitted), family)):
+        shorter = trial_threshold(*known, asked).limits
+        longer = trial_threshold(*known, asked + more).limits
+        assert 0.0 <= shorter.primary <= longer.primary + 1e-9
+        assert 0.0 <= shorter.secondary <= longer.secondary + 1e-9
+
+
+def test_simulated_thresholds_are_taken_and_read_between(fitted: Fitted, family: Family) -> None:
+    known = simulated(fitted, family)
+    exact = trial_threshold(*known, 400)  # 500 for the primary, 2,000 for the others
+    assert (exact.limits.primary, exact.limits.secondary) == (pytest.approx(4.4), 10.0)
+    assert "interpolated between simulated ones, up to those for 2000 rows" in exact.source
+    between = trial_threshold(*known, 800).limits
+    assert between.primary == pytest.approx(5.0)
+    assert 10.0 < between.secondary < 12.0
+    below = trial_threshold(*known, 20)
+    assert below.limits.primary < 4.0
+    assert "not simulated" in below.source
+
+
+def test_beyond_what_was_simulated_the_logarithm_counts(fitted: Fitted, family: Family) -> None:
+    longer = trial_threshold(*simulated(fitted, family), 10 * PROMISED)
+    assert longer.limits.primary == pytest.approx(6.0 + math.log(10.0))
+    assert longer.limits.secondary == pytest.approx(12.0 + math.log(10.0))
+    assert "not simulated" in longer.source
 
 
 def test_what_is_not_armed_alarms_only_as_advice_or_on_trial(
