@@ -1,13 +1,13 @@
 """The drift report as one self-contained HTML file, for light and dark, wide and narrow screens."""
 
 import html
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from edgeloop import svg
-from edgeloop.findings import Accuracy, DriftReport, at_time, findings, onset_alarm, p_words
+from edgeloop.drift_accuracy import accuracy_section
+from edgeloop.findings import DriftReport, at_time, findings, onset_alarm, p_words
 from edgeloop.page import folded, paragraph, table
 from edgeloop.records import Movement
 from monitor.compare import LEVEL, Comparison, FeatureDrift
@@ -18,7 +18,6 @@ MOST_ALARMS = 10
 MOST_CLASSES = 12
 # As far as a distance is told from a larger one by the eye.
 DARKEST_DISTANCE = 0.5
-Z_95 = 1.96
 
 CSS = """
 :root { color-scheme: light dark; --ink: #22313f; --paper: #ffffff; --accent: #c8553d;
@@ -84,7 +83,7 @@ def drift_page(report: DriftReport) -> str:
         _features(report.comparison) if report.comparison is not None else "",
         _windows(report.comparison, report.first_row) if report.comparison is not None else "",
         _classifier(report),
-        _accuracy(report),
+        accuracy_section(report),
         "<h2>How this was computed</h2>"
         + folded("Tests and levels", "".join(map(paragraph, METHOD))),
     ]
@@ -319,36 +318,3 @@ def _classifier(report: DriftReport) -> str:
         f"<h2>Domain classifier</h2>{paragraph(words)}"
         f'<table class="narrow"><tbody>{listed}</tbody></table>'
     )
-
-
-def _accuracy(report: DriftReport) -> str:
-    if not (report.accuracy or report.estimates):
-        return ""
-    windows = [(float(own.row), own.right / own.labelled, *wilson(own)) for own in report.accuracy]
-    lines = [
-        ("second line", [(float(own.row), own.atc) for own in report.estimates]),
-        ("second dashed line", [(float(own.row), own.cbpe) for own in report.estimates]),
-    ]
-    said, keys = [], ""
-    if report.estimates:
-        said.append(
-            "Estimated without labels, in windows of as many rows, from how sure the model is "
-            "(ATC, CBPE): right where sureness keeps its meaning, which drift may change."
-        )
-        keys += '<span class="key second"></span>ATC<span class="key dashed"></span>CBPE'
-    if report.accuracy:
-        said.append(
-            "Measured on rows with a label, in windows of as many; the band is each share's 95% "
-            "interval."
-        )
-        keys += '<span class="key accent"></span>measured'
-    plot = svg.share_over_time(windows, "share right", lines, report.floor)
-    return f'<h2>Accuracy</h2>{paragraph(" ".join(said))}{plot}<p class="soft">{keys}</p>'
-
-
-def wilson(own: Accuracy) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (Wilson 1927)."""
-    n, share = own.labelled, own.right / own.labelled
-    middle = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n)) / (1 + Z_95**2 / n)
-    return max(middle - half, 0.0), min(middle + half, 1.0)

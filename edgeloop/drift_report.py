@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.bundle import Bundle, open_bundle
+from edgeloop.drift_accuracy import estimate, estimated, measured
 from edgeloop.drift_page import drift_page
 from edgeloop.errors import DatasetError
-from edgeloop.findings import Accuracy, DriftReport, Estimate, findings, onset_alarm
+from edgeloop.findings import DriftReport, Estimate, findings, onset_alarm
 from edgeloop.replaying import Pace, open_traffic
 from edgeloop.rundir import write_atomic
 from edgeloop.stored import is_scores, read_stored
@@ -29,9 +30,6 @@ from monitor.tables import Joined, Stretch, Table, open_table
 Progress = Callable[[str], None]
 
 SEED = 0
-ACCURACY_WINDOWS = 30
-LEAST_ACCURACY_ROWS = 20
-LEAST_ESTIMATED_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -188,9 +186,9 @@ def _bundle(asked: Asked, progress: Progress) -> DriftReport:
         classes=_classes(known, baseline, gathered, onset),
         risen=risen,
         fallen=fallen,
-        accuracy=_accuracy(gathered.right),
-        estimates=_estimates(gathered.estimates),
-        recent_estimate=_estimate(gathered.estimates, np.arange(onset, gathered.rows)),
+        accuracy=measured(gathered.right),
+        estimates=estimated(gathered.estimates),
+        recent_estimate=estimate(gathered.estimates, np.arange(onset, gathered.rows)),
         floor=None if known.accuracy is None else known.accuracy.floor,
         left_out=source.left_out,
         lacks=_lacks(asked, source, baseline is not None, separation),
@@ -252,39 +250,6 @@ def _classes(
     count = len(known.labels)
     counts = np.array(known.class_counts) if baseline is None else baseline.classes[:count]
     return class_mix(known.labels, counts, gathered.classes(count, onset)[:count])
-
-
-def _accuracy(right: NDArray[np.float64]) -> tuple[Accuracy, ...]:
-    """Rows with a label in windows of as many of them."""
-    known = np.flatnonzero(~np.isnan(right))
-    width = max(LEAST_ACCURACY_ROWS, -(-len(known) // ACCURACY_WINDOWS))
-    return tuple(
-        Accuracy(int(own[-1]) + 1, int(right[own].sum()), len(own))
-        for own in (known[start : start + width] for start in range(0, len(known), width))
-        if len(own) >= LEAST_ACCURACY_ROWS
-    )
-
-
-def _estimates(estimates: NDArray[np.float64]) -> tuple[Estimate, ...]:
-    """Estimates (rows, 2) in windows of as many rows."""
-    width = max(LEAST_ESTIMATED_ROWS, -(-len(estimates) // ACCURACY_WINDOWS))
-    starts = range(0, len(estimates) - LEAST_ESTIMATED_ROWS + 1, width)
-    found = (
-        _estimate(estimates, np.arange(start, min(start + width, len(estimates))))
-        for start in starts
-    )
-    return tuple(own for own in found if own is not None)
-
-
-def _estimate(estimates: NDArray[np.float64], rows: NDArray[np.int64]) -> Estimate | None:
-    """Of those rows, as far as they are finite; None where none is or nothing is estimated."""
-    if not len(estimates):
-        return None
-    known = rows[~np.isnan(estimates[rows, 0])]
-    if not len(known):
-        return None
-    atc, cbpe = estimates[known].mean(axis=0).tolist()
-    return Estimate(int(rows[-1]) + 1, len(known), atc, cbpe)
 
 
 def _lacks(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop import svg
-from edgeloop.drift_page import drift_page, wilson
+from edgeloop.drift_accuracy import estimate, estimated, wilson
+from edgeloop.drift_page import drift_page
 from edgeloop.findings import Accuracy, DriftReport, Estimate, findings, onset_alarm
 from edgeloop.records import Movement
 from monitor.compare import compare_tables
@@ -250,6 +251,17 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
     assert wilson(Accuracy(0, 8, 10)) == pytest.approx((0.4901, 0.9433), abs=1e-3)
     assert wilson(Accuracy(0, 0, 10))[0] == 0.0
     assert wilson(Accuracy(0, 10, 10))[1] == 1.0
+
+
+def test_estimates_leave_out_rows_that_are_not_finite_and_short_ends() -> None:
+    rows = np.column_stack([np.arange(130) % 2, np.full(130, 0.75)])
+    rows[:10] = np.nan
+    windows = estimated(rows)
+    assert [(own.row, own.rows) for own in windows] == [(50, 40), (100, 50)]
+    assert windows[0].atc == pytest.approx(0.5)
+    assert windows[0].cbpe == pytest.approx(0.75)
+    assert estimate(rows, np.arange(10)) is None
+    assert estimated(np.empty((0, 2))) == ()
 
 
 def test_the_class_mix_test_keeps_its_level_with_rare_classes() -> None:
