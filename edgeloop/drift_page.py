@@ -1,13 +1,13 @@
 """The drift report as one self-contained HTML file, for light and dark, wide and narrow screens."""
 
 import html
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from edgeloop import svg
-from edgeloop.findings import Accuracy, DriftReport, at_time, findings, onset_alarm, p_words
+from edgeloop.drift_accuracy import accuracy_section
+from edgeloop.findings import DriftReport, at_time, findings, onset_alarm, p_words
 from edgeloop.page import folded, paragraph, table
 from edgeloop.records import Movement
 from monitor.compare import LEVEL, Comparison, FeatureDrift
@@ -18,7 +18,6 @@ MOST_ALARMS = 10
 MOST_CLASSES = 12
 # As far as a distance is told from a larger one by the eye.
 DARKEST_DISTANCE = 0.5
-Z_95 = 1.96
 
 CSS = """
 :root { color-scheme: light dark; --ink: #22313f; --paper: #ffffff; --accent: #c8553d;
@@ -48,6 +47,7 @@ svg .second { fill: var(--second); } svg .accent { fill: var(--accent); }
 svg .second.line { stroke: var(--second); fill: none; }
 svg .accent.line { stroke: var(--accent); fill: none; }
 svg .dot { stroke: none; fill: var(--accent); }
+svg .dashed { stroke-dasharray: 5 3; }
 svg .limit { stroke: var(--ink); stroke-dasharray: 6 4; fill: none; }
 svg .alarmed { stroke: var(--accent); stroke-width: 1.2; opacity: .7; }
 svg .onset { stroke: var(--soft); stroke-dasharray: 2 3; stroke-width: 1.4; }
@@ -55,13 +55,15 @@ svg .band { fill: var(--accent); opacity: .18; }
 .key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em; }
 .key.second { background: var(--second); margin-left: 0; }
 .key.accent { background: var(--accent); }
+.key.dashed { background: none; border-top: 2px dashed var(--second); height: .3em; }
 .key.onset { background: none; border-left: 2px dotted var(--soft); width: 0; }
 .key.alarmed { background: var(--accent); width: 2px; }
 """
 METHOD = (
-    "Evidence is the bundle's detector's own over the rows in order; after an alarm it begins "
-    "anew. PSI compares the counts in the reference's deciles; its limit is that of a "
-    f"chi-squared test for these numbers of rows at {LEVEL:g}, divided by the number of features.",
+    "Evidence is that of the bundle's detectors over the rows in order, each over its threshold; "
+    "after an alarm of any all begin anew. PSI compares the counts in the reference's deciles; its "
+    f"limit is that of a chi-squared test for these numbers of rows at {LEVEL:g}, divided by the "
+    "number of features.",
     "Each window of rows is compared with the reference, feature by feature, by a two-sample "
     "Kolmogorov-Smirnov test; the p-values are corrected over all features and windows (Holm): "
     f"where nothing has moved, one report in {round(1 / LEVEL)} marks a window at all.",
@@ -81,7 +83,7 @@ def drift_page(report: DriftReport) -> str:
         _features(report.comparison) if report.comparison is not None else "",
         _windows(report.comparison, report.first_row) if report.comparison is not None else "",
         _classifier(report),
-        _accuracy(report.accuracy),
+        accuracy_section(report),
         "<h2>How this was computed</h2>"
         + folded("Tests and levels", "".join(map(paragraph, METHOD))),
     ]
@@ -120,18 +122,18 @@ def _notes(report: DriftReport) -> list[str]:
 
 
 def _evidence(result: OfflineResult) -> str:
-    limit = f"alarm at {result.threshold:.2f}" if result.may_alarm else "not armed"
+    limit = "alarm" if result.may_alarm else "not armed"
     begun = [onset_alarm(result)] if result.alarms else []
     plot = svg.evidence(
-        result.evidence,
-        result.threshold,
+        result.ratios,
         limit,
         [(alarm.observation, f"alarm at row {alarm.row:,}") for alarm in result.alarms],
-        [(_onset(alarm), f"onset at row {alarm.onset_row:,}") for alarm in begun],
+        [(alarm.onset_observation, f"onset at row {alarm.onset_row:,}") for alarm in begun],
     )
     words = (
-        f"ln evidence over {result.rows:,} rows; threshold for one false alarm in "
-        f"{result.target_run_length:,} rows: {result.threshold_source}."
+        f"The highest evidence (ln) of all detectors over its threshold, {result.rows:,} rows; "
+        f"thresholds for one false alarm of them together in {result.target_run_length:,} rows: "
+        f"{result.threshold_source}. {_watched(result)}"
     )
     key = (
         '<p class="soft"><span class="key alarmed"></span>alarm'
@@ -142,9 +144,14 @@ def _evidence(result: OfflineResult) -> str:
     return f"<h2>Evidence</h2>{paragraph(words)}{plot}{key}{_alarms(result.alarms)}"
 
 
-def _onset(alarm: OfflineAlarm) -> float:
-    """In observations, as far as no row was skipped since."""
-    return alarm.observation - (alarm.row - alarm.onset_row)
+def _watched(result: OfflineResult) -> str:
+    said = f"Detectors: {', '.join(result.detectors)}."
+    if not result.rows_without_features:
+        return said
+    return (
+        f"{said} {result.rows_without_features:,} rows hold scores without features: the primary "
+        "detector alone saw them."
+    )
 
 
 def _alarms(alarms: Sequence[OfflineAlarm]) -> str:
@@ -155,12 +162,18 @@ def _alarms(alarms: Sequence[OfflineAlarm]) -> str:
             alarm.row,
             at_time(alarm.time) or "–",
             alarm.onset_row,
-            alarm.log_evidence,
+            ", ".join(f"{name} {alarm.evidence_ratios[name]:.2f}" for name in alarm.detectors),
             ", ".join(f"{name} {value:.1f}" for name, value in alarm.parts.items()),
         )
         for alarm in alarms[:MOST_ALARMS]
     ]
-    head = ("row", "time (UTC)", "onset at row", "ln evidence", "parts")
+    head = (
+        "row",
+        "time (UTC)",
+        "onset at row",
+        "detectors (evidence / threshold)",
+        "parts of the primary (ln)",
+    )
     more = len(alarms) - len(rows)
     tail = paragraph(f"and {more:,} more alarms", "soft") if more else ""
     return f'<div class="scroll">{table(head, rows)}</div>{tail}'
@@ -305,20 +318,3 @@ def _classifier(report: DriftReport) -> str:
         f"<h2>Domain classifier</h2>{paragraph(words)}"
         f'<table class="narrow"><tbody>{listed}</tbody></table>'
     )
-
-
-def _accuracy(windows: Sequence[Accuracy]) -> str:
-    if not windows:
-        return ""
-    points = [(float(own.row), own.right / own.labelled, *wilson(own)) for own in windows]
-    words = "Rows with a label, in windows of as many; the band is each share's 95% interval."
-    plot = svg.share_over_time(points, "share right")
-    return f"<h2>Accuracy</h2>{paragraph(words)}{plot}"
-
-
-def wilson(own: Accuracy) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (Wilson 1927)."""
-    n, share = own.labelled, own.right / own.labelled
-    middle = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n)) / (1 + Z_95**2 / n)
-    return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.bundle import Bundle, open_bundle
+from edgeloop.drift_accuracy import estimate, estimated, measured
 from edgeloop.drift_page import drift_page
 from edgeloop.errors import DatasetError
-from edgeloop.findings import Accuracy, DriftReport, findings, onset_alarm
+from edgeloop.findings import DriftReport, Estimate, findings, onset_alarm
 from edgeloop.replaying import Pace, open_traffic
 from edgeloop.rundir import write_atomic
 from edgeloop.stored import is_scores, read_stored
@@ -29,8 +30,6 @@ from monitor.tables import Joined, Stretch, Table, open_table
 Progress = Callable[[str], None]
 
 SEED = 0
-ACCURACY_WINDOWS = 30
-LEAST_ACCURACY_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,7 @@ class _Source:
 
     bundle: Bundle
     files: Sequence[Path]
+    known: ReferenceData
     progress: Progress
     left_out: int = 0
 
@@ -97,9 +97,10 @@ class _Source:
 
     def gather(self, offline: Offline | None) -> Gathered:
         """Score or read all rows; they pass the detector where one is given."""
-        gathered = Gathered()
+        family = self.known.family
+        gathered = Gathered(family.names, self.known.accuracy)
         for file in self.files:
-            traffic = open_traffic(file, self.bundle)
+            traffic = open_traffic(file, self.bundle, family)
             self.left_out += traffic.left_out
             pace, done = Pace(traffic.rows, self.progress), 0
             for chunk in traffic.chunks:
@@ -121,7 +122,7 @@ class _Source:
                 texts.add(_objects([row.asked for row in kept]))
                 at += len(rows)
                 continue
-            for chunk in ScoreFile(file, self.bundle).chunks():
+            for chunk in ScoreFile(file, self.bundle, self.known.family).chunks():
                 own = chunk.at(_within(at, len(chunk), start, stop))
                 at += len(chunk)
                 vectors.add(own.embeddings[_is_finite(own)])
@@ -156,10 +157,11 @@ def _bundle(asked: Asked, progress: Progress) -> DriftReport:
     assert asked.bundle is not None
     bundle = open_bundle(asked.bundle)
     offline = Offline(bundle, Settings(restart=True))
-    source = _Source(bundle, asked.traffic, progress)
+    known = offline.reference
+    source = _Source(bundle, asked.traffic, known, progress)
     gathered = source.gather(offline)
     result = offline.result()
-    baseline = _baseline(asked, bundle, source, gathered, progress)
+    baseline = _baseline(asked, source, gathered)
     first_row = asked.baseline_rows or 0
     # Rows count from 1; what came before the drift would dilute what moved.
     onset = max(onset_alarm(result).onset_row - 1, first_row) if result.alarms else first_row
@@ -171,7 +173,6 @@ def _bundle(asked: Asked, progress: Progress) -> DriftReport:
         )
     recent = source.sample(onset, None)
     separation, by = (None, "") if baseline is None else _separation(baseline.sample, recent)
-    known = offline.reference
     risen, fallen = _words(known, baseline, recent)
     return DriftReport(
         title=f"{bundle.manifest.name}: {', '.join(path.name for path in asked.traffic)}",
@@ -185,7 +186,10 @@ def _bundle(asked: Asked, progress: Progress) -> DriftReport:
         classes=_classes(known, baseline, gathered, onset),
         risen=risen,
         fallen=fallen,
-        accuracy=_accuracy(gathered.right),
+        accuracy=measured(gathered.right),
+        estimates=estimated(gathered.estimates),
+        recent_estimate=estimate(gathered.estimates, np.arange(onset, gathered.rows)),
+        floor=None if known.accuracy is None else known.accuracy.floor,
         left_out=source.left_out,
         lacks=_lacks(asked, source, baseline is not None, separation),
         first_row=first_row,
@@ -199,13 +203,11 @@ class _Baseline:
     sample: _Sample
 
 
-def _baseline(
-    asked: Asked, bundle: Bundle, source: _Source, gathered: Gathered, progress: Progress
-) -> _Baseline | None:
+def _baseline(asked: Asked, source: _Source, gathered: Gathered) -> _Baseline | None:
     """What the traffic's rows are compared with, None where nothing is named."""
-    count = len(bundle.manifest.labels) + 1
+    count = len(source.known.labels) + 1
     if asked.reference is not None:
-        known = _Source(bundle, (asked.reference,), progress)
+        known = _Source(source.bundle, (asked.reference,), source.known, source.progress)
         rows = known.gather(None)
         return _Baseline(
             rows.table(asked.reference.name), rows.classes(count), known.sample(0, None)
@@ -250,17 +252,6 @@ def _classes(
     return class_mix(known.labels, counts, gathered.classes(count, onset)[:count])
 
 
-def _accuracy(right: NDArray[np.float64]) -> tuple[Accuracy, ...]:
-    """Rows with a label in windows of as many of them."""
-    known = np.flatnonzero(~np.isnan(right))
-    width = max(LEAST_ACCURACY_ROWS, -(-len(known) // ACCURACY_WINDOWS))
-    return tuple(
-        Accuracy(int(own[-1]) + 1, int(right[own].sum()), len(own))
-        for own in (known[start : start + width] for start in range(0, len(known), width))
-        if len(own) >= LEAST_ACCURACY_ROWS
-    )
-
-
 def _lacks(
     asked: Asked, source: _Source, has_baseline: bool, separation: Separation | None
 ) -> tuple[str, ...]:
@@ -279,6 +270,10 @@ def _lacks(
     return tuple(said)
 
 
+def _estimate_document(own: Estimate | None) -> dict[str, Any] | None:
+    return None if own is None else {"rows": own.rows, "atc": own.atc, "cbpe": own.cbpe}
+
+
 def _document(report: DriftReport, out: Path) -> dict[str, Any]:
     comparison, separation = report.comparison, report.separation
     return {
@@ -289,6 +284,9 @@ def _document(report: DriftReport, out: Path) -> dict[str, Any]:
         "alarms": None if report.evidence is None else len(report.evidence.alarms),
         "auc": None if separation is None else separation.auc,
         "auc_p_value": None if separation is None else separation.p_value,
+        "detectors": [] if report.evidence is None else list(report.evidence.detectors),
+        "estimated_accuracy": _estimate_document(report.recent_estimate),
+        "accuracy_floor": report.floor,
         "class_mix_p_value": None if report.classes is None else report.classes.p_value,
         "features": [] if comparison is None else _feature_documents(comparison),
     }

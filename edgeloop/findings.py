@@ -25,6 +25,16 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """The accuracy of `rows` rows up to `row`, estimated without labels by both methods."""
+
+    row: int
+    rows: int
+    atc: float
+    cbpe: float
+
+
+@dataclass(frozen=True)
 class DriftReport:
     """All that the page shows; what is None or empty was not asked for or could not be said
     (`lacks`). Rows count from 1; `recent_from`: the first row that the reference is compared with.
@@ -42,6 +52,9 @@ class DriftReport:
     risen: tuple[Movement, ...] = ()
     fallen: tuple[Movement, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
+    recent_estimate: Estimate | None = None
+    floor: float | None = None
     left_out: int = 0
     lacks: tuple[str, ...] = ()
     first_row: int = 0
@@ -79,6 +92,8 @@ def findings(report: DriftReport) -> Iterator[str]:
         right = sum(own.right for own in report.accuracy)
         rows = sum(own.labelled for own in report.accuracy)
         yield f"Of {rows:,} rows with a label {right / rows:.1%} were answered rightly."
+    if report.recent_estimate is not None:
+        yield _estimated(report.recent_estimate, report.recent_from, report.floor)
 
 
 def _alarms(result: OfflineResult) -> str:
@@ -95,9 +110,10 @@ def _alarms(result: OfflineResult) -> str:
     since = "" if begun.onset_time is None else f" ({at_time(begun.onset_time)} UTC)"
     more = len(result.alarms) - 1
     again = f", and {more} more after beginning anew" if more else ""
+    by = ", ".join(first.detectors)
     return (
-        f"Drift alarm at row {first.row:,}{at}{again}; the drift seems to have begun at row "
-        f"{begun.onset_row:,}{since}."
+        f"Drift alarm at row {first.row:,}{at} by {by}{again}; "
+        f"the drift seems to have begun at row {begun.onset_row:,}{since}."
     )
 
 
@@ -114,6 +130,14 @@ def onset_alarm(result: OfflineResult) -> OfflineAlarm:
         return earlier + (count - place) * math.log((count - place) / after)
 
     return result.alarms[max(range(count), key=likelihood)]
+
+
+def _estimated(own: Estimate, since: int, floor: float | None) -> str:
+    limit = "" if floor is None else f"; the floor is {floor:.1%}"
+    return (
+        f"From row {since:,} on accuracy is estimated without labels at {own.atc:.1%} (ATC) and "
+        f"{own.cbpe:.1%} (CBPE){limit}."
+    )
 
 
 def _compared(comparison: Comparison, first_row: int) -> Iterator[str]:

@@ -13,7 +13,8 @@ from edgeloop.models import open_model
 from edgeloop.rows import first_text
 from edgeloop.rundir import write_atomic
 from edgeloop.stored import is_scores, read_stored
-from monitor.offline import OfflineResult, Settings, first_verdict, replay_offline
+from monitor.family import Family
+from monitor.offline import Offline, OfflineResult, Settings, first_verdict, replay_offline
 from monitor.replay import PROGRESS_SECONDS, ReplayResult, replay
 from monitor.scored import Scored, ScoreFile, ScoreKeeper, score_texts
 
@@ -46,8 +47,8 @@ def replay_served(file: Path, url: str, stop_at_alarm: bool, progress: Progress)
 def replay_bundle(
     file: Path, folder: Path, settings: Settings, scores: Path | None, progress: Progress
 ) -> dict[str, Any]:
-    """A file's rows through the bundle's detector in this process; `scores`: where the embeddings
-    and probabilities of texts are kept, so that the next replay need not make them.
+    """A file's rows through the bundle's detectors in this process; `scores`: where the embeddings,
+    probabilities and features of texts are kept, so that the next replay need not make them.
 
     Raises EdgeloopError for a file that does not read or does not fit the bundle, and for a bundle
     that does not open.
@@ -55,11 +56,13 @@ def replay_bundle(
     if scores is not None and is_scores(file):
         raise RecipeError(f"{file}: holds scores already; --scores keeps those of texts")
     bundle = open_bundle(folder)
-    traffic = open_traffic(file, bundle)
-    keeper = ScoreKeeper(bundle) if scores is not None else None
+    offline = Offline(bundle, settings)
+    family = offline.reference.family
+    traffic = open_traffic(file, bundle, family)
+    keeper = ScoreKeeper(bundle, family) if scores is not None else None
     chunks = traffic.chunks if keeper is None else keeper.watch(traffic.chunks)
     started = time.monotonic()
-    result = replay_offline(chunks, bundle, settings, Pace(traffic.rows, progress))
+    result = replay_offline(chunks, offline, Pace(traffic.rows, progress))
     seconds = time.monotonic() - started
     document = offline_document(result, bundle)
     if keeper is not None and scores is not None:
@@ -68,14 +71,17 @@ def replay_bundle(
     return {**document, "left_out": traffic.left_out, "rows_per_second": pace}
 
 
-def open_traffic(file: Path, bundle: Bundle) -> Traffic:
-    """A file's rows as the bundle's model sees them. Raises EdgeloopError."""
+def open_traffic(file: Path, bundle: Bundle, family: Family) -> Traffic:
+    """A file's rows as the bundle's model sees them; `family`: the bundle's. Raises
+    EdgeloopError."""
     if is_scores(file):
-        scored = ScoreFile(file, bundle)
+        scored = ScoreFile(file, bundle, family)
         return Traffic(scored.chunks(), scored.rows)
     stored = read_stored(file, bundle)
     model = open_model(bundle.path, bundle.manifest.max_tokens)
-    return Traffic(score_texts(stored.rows, bundle, model), len(stored.rows), stored.left_out)
+    return Traffic(
+        score_texts(stored.rows, bundle, model, family), len(stored.rows), stored.left_out
+    )
 
 
 class Pace:
@@ -114,8 +120,12 @@ def offline_document(result: OfflineResult, bundle: Bundle) -> dict[str, Any]:
     alarms = [
         {
             **dataclasses.asdict(alarm),
-            "words": [movement.model_dump(mode="json") for movement in alarm.words],
-            "classes": [movement.model_dump(mode="json") for movement in alarm.classes],
+            "detectors": list(alarm.detectors),
+            "reference_rows": list(alarm.reference_rows),
+            **{
+                name: [movement.model_dump(mode="json") for movement in getattr(alarm, name)]
+                for name in ("words", "classes", "features", "ngrams")
+            },
         }
         for alarm in result.alarms
     ]
@@ -134,8 +144,13 @@ def offline_document(result: OfflineResult, bundle: Bundle) -> dict[str, Any]:
         "may_alarm": result.may_alarm,
         "log_evidence": result.log_evidence,
         "threshold": result.threshold,
+        "secondary_threshold": result.secondary_threshold,
         "threshold_source": result.threshold_source,
         "target_run_length": result.target_run_length,
+        "detectors": list(result.detectors),
+        "rows_without_features": result.rows_without_features,
+        "evidence_ratio": result.evidence_ratio,
         "alarms": alarms,
         "evidence": [list(point) for point in result.evidence],
+        "highest_ratios": [list(point) for point in result.ratios],
     }

@@ -6,27 +6,29 @@ MOST_ALARMS = 10
 
 
 def replayed(document: dict[str, Any]) -> str:
-    """What a bundle's detector would have said of stored traffic."""
-    lines = [_rows(document)]
+    """What a bundle's detectors would have said of stored traffic."""
+    lines = [_rows(document), _detectors(document)]
     if document["accuracy"] is not None:
         lines.append(
             f"accuracy   {document['accuracy']:.3f} on {document['labelled']} rows with a label"
         )
     lines.append(
-        f"threshold  ln {document['threshold']:.2f} for one false alarm in "
+        f"threshold  ln {document['threshold']:.2f}, of secondary detectors "
+        f"{document['secondary_threshold']:.2f}, for one false alarm in "
         f"{document['target_run_length']:,} requests ({document['threshold_source']})"
     )
     if not document["may_alarm"]:
         lines += [
             f"not armed  {document['reason'].removeprefix('not armed: ')}",
-            f"evidence   ln {document['log_evidence']:.2f} at the end; --target-run-length tries "
+            f"evidence   {document['evidence_ratio']:.2f} of the threshold at the end; "
+            "--target-run-length tries "
             "an alarm that promises nothing",
         ]
     elif not document["alarms"]:
-        highest = max((value for _, value in document["evidence"]), default=0.0)
+        highest = max((value for _, value in document["highest_ratios"]), default=0.0)
         lines.append(
-            f"no alarm   ln evidence {document['log_evidence']:.2f} at the end, {highest:.2f} at "
-            "its highest"
+            f"no alarm   evidence {document['evidence_ratio']:.2f} of the threshold at the end, "
+            f"{highest:.2f} at its highest"
         )
     alarms = document["alarms"]
     lines += [line for alarm in alarms[:1] for line in _alarm(alarm)]
@@ -38,6 +40,16 @@ def replayed(document: dict[str, Any]) -> str:
             f"scores     {document['scores']['rows']} rows in {document['scores']['file']}"
         )
     return "\n".join(lines)
+
+
+def _detectors(document: dict[str, Any]) -> str:
+    said = f"detectors  {', '.join(document['detectors'])}"
+    lacking = document["rows_without_features"]
+    return said + (
+        f"; {lacking} rows hold scores without features, the primary alone saw them"
+        if lacking
+        else ""
+    )
 
 
 def _rows(document: dict[str, Any]) -> str:
@@ -56,7 +68,8 @@ def _alarm(alarm: dict[str, Any]) -> list[str]:
     lines = [
         f"ALARM      at row {alarm['row']}{at}, id {alarm['id']}",
         f"  onset    row {alarm['onset_row']}{since}",
-        f"  evidence ln {alarm['log_evidence']:.2f} ({parts})",
+        f"  evidence ln {alarm['log_evidence']:.2f} of {alarm['detector']} (primary: {parts})",
+        f"  by       {_over(alarm)}",
     ]
     if alarm["requests"] > alarm["row"]:
         lines.append(f"  requests about {alarm['requests']:,.0f} until then")
@@ -66,12 +79,25 @@ def _alarm(alarm: dict[str, Any]) -> list[str]:
             f"{m['recent_ratio']:.1%} since the onset"
             for m in alarm[kind]
         ]
+    lines += [
+        f"  {'features':<8} {f['name']}: median {f['reference_median']:.3g} in the reference, "
+        f"{f['recent_median']:.3g} since the onset"
+        for f in alarm["features"]
+        if f["evidence_ratio"] >= 1.0
+    ]
     return lines
+
+
+def _over(alarm: dict[str, Any]) -> str:
+    """The detectors that alarm, with their evidence over the threshold."""
+    ratios = alarm["evidence_ratios"]
+    return ", ".join(f"{name} ({ratios[name]:.2f})" for name in alarm["detectors"])
 
 
 def _short_alarm(alarm: dict[str, Any]) -> str:
     at = "" if alarm["time"] is None else f" ({alarm['time']})"
-    return f"ALARM      at row {alarm['row']}{at}, onset row {alarm['onset_row']}"
+    onset = f"onset row {alarm['onset_row']}"
+    return f"ALARM      at row {alarm['row']}{at}, {onset}, by {_over(alarm)}"
 
 
 def reported(document: dict[str, Any]) -> str:

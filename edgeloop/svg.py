@@ -12,6 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56.0, 14.0, 12.0, 40.0
 TICKS = 5
 LONGEST_NAME = 26
 MOST_NAME = 60
+MOST_RATIO = 3.0
 
 Point = tuple[float, float]
 
@@ -112,39 +113,46 @@ class Axes:
 
 def evidence(
     points: Sequence[Point],
-    threshold: float,
     threshold_words: str,
     alarms: Sequence[tuple[float, str]],
     onsets: Sequence[tuple[float, str]],
 ) -> str:
-    """Log evidence by row, with the threshold, alarms and onsets at their rows."""
+    """Evidence over the threshold by row, with alarms and onsets at their rows."""
     height = 260.0
     last = max([x for x, _ in points], default=1.0)
-    highest = max([y for _, y in points] + [threshold], default=1.0)
+    highest = max([y for _, y in points] + [1.0])
     # Evidence is capped far above any threshold: showing all of it would flatten the rest.
-    top = min(highest, max(3.0 * threshold, 20.0)) * 1.12
-    lowest = min([y for _, y in points] + [0.0])
+    top = min(highest, MOST_RATIO) * 1.12
+    lowest = max(min([y for _, y in points] + [0.0]), -0.5)
     axes = Axes((0.0, max(last, 1.0)), (lowest, top), height)
-    shown = [(x, min(y, top)) for x, y in points]
-    body = axes.frame("row", "ln evidence")
+    shown = [(x, min(max(y, lowest), top)) for x, y in points]
+    body = axes.frame("row", "evidence / threshold")
     body += "".join(axes.mark(x, "onset", words) for x, words in onsets)
     body += "".join(axes.mark(x, "alarmed", words) for x, words in alarms)
-    body += axes.line(shown, "second line") + axes.level(threshold, "limit", threshold_words)
+    body += axes.line(shown, "second line") + axes.level(1.0, "limit", threshold_words)
     return figure("Evidence for drift by row", WIDTH, height, body)
 
 
 def share_over_time(
-    points: Sequence[tuple[float, float, float, float]], words: str, limit: float | None = None
+    points: Sequence[tuple[float, float, float, float]],
+    words: str,
+    others: Sequence[tuple[str, Sequence[Point]]] = (),
+    limit: float | None = None,
 ) -> str:
-    """(row, share, low, high) of each window, with a band from low to high."""
+    """(row, share, low, high) of each window, with a band from low to high; `others`: more lines,
+    each a style and points (row, share); `limit`: a line across."""
     height = 220.0
-    lowest = min([low for _, _, low, _ in points], default=0.0)
-    axes = Axes((0.0, max([x for x, *_ in points], default=1.0)), (min(lowest, 0.95), 1.0), height)
+    more = [point for _, own in others for point in own]
+    shares = [low for _, _, low, _ in points] + [share for _, share in more]
+    lowest = min([*shares, 0.95] + ([] if limit is None else [limit - 0.05]))
+    last = max([x for x, *_ in points] + [x for x, _ in more], default=1.0)
+    axes = Axes((0.0, last), (lowest, 1.0), height)
     upper = [axes.at(x, high) for x, _, _, high in points]
     lower = [axes.at(x, low) for x, _, low, _ in reversed(points)]
     band = "L".join(f"{x:.1f} {y:.1f}" for x, y in upper + lower)
     body = axes.frame("row", words) + (f'<path class="band" d="M{band}Z"/>' if band else "")
     body += axes.line([(x, y) for x, y, _, _ in points], "accent line")
+    body += "".join(axes.line(own, style) for style, own in others)
     body += "" if limit is None else axes.level(limit, "limit", "floor")
     return figure(words, WIDTH, height, body)
 

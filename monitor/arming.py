@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.calibrate import Calibration, calibrate
+from monitor.calibrate import Calibration, Thresholds, calibrate
 from monitor.dependence import LEVEL, burst_rows, measure_dependence, neighbours_agree_p
 from monitor.simulate import Dependence, Rows, independent
 
@@ -34,6 +34,7 @@ class Arming:
     dependence: Dependence
     burst_rows: float
     reason: str
+    shorter_thresholds: Thresholds = ()
 
 
 def arm(
@@ -59,7 +60,15 @@ def arm(
     reason = refusal or _say(calibration, target_run_length) + _say_bursts(dependence, burst)
     if advisory and (refusal or not kept):
         reason += "; alarms are raised as advice, without a promise"
-    return Arming(calibration.threshold, verified, kept and not refusal, dependence, burst, reason)
+    return Arming(
+        calibration.threshold,
+        verified,
+        kept and not refusal,
+        dependence,
+        burst,
+        reason,
+        calibration.shorter,
+    )
 
 
 def _bursts(rows: Rows, neighbourhoods: NDArray[np.intp], seed: int) -> tuple[float, float]:

@@ -6,6 +6,7 @@ independent simulation says what it came to.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,11 @@ SHORT_SHARE = 0.1
 # Longer run lengths are extrapolated: simulating them takes longer than it is worth.
 LONGEST_SIMULATED = 6_000
 BISECTIONS = 30
+# Of the simulated interval, for intervals on trial.
+SHORTER = (8.0, 4.0, 2.0, 1.0)
+
+# (run length, threshold) by rising run length.
+Thresholds = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Calibration:
 
     `run_length` is the rows per alarm among `simulated_rows`; where there was no alarm it is all
     of them, and the truth is longer. `extrapolated`: the target is above LONGEST_SIMULATED.
+    `shorter`: thresholds of the intervals up to the simulated one.
     """
 
     threshold: float
@@ -35,6 +42,7 @@ class Calibration:
     alarms: int
     simulated_rows: int
     extrapolated: bool
+    shorter: Thresholds = ()
 
 
 def calibrate(rows: Rows, dependence: Dependence, target_run_length: int, seed: int) -> Calibration:
@@ -42,15 +50,16 @@ def calibrate(rows: Rows, dependence: Dependence, target_run_length: int, seed: 
     simulated = min(target_run_length, LONGEST_SIMULATED)
     plan = Plan(REFERENCES, STREAMS_PER_REFERENCE, 2 * simulated)
     fitted = simulate(rows, dependence, plan, np.random.default_rng([seed, 2]))
-    threshold = solve_threshold(fitted, simulated)
+    shorter = shorter_thresholds(fitted, simulated)
+    threshold = shorter[-1][1]
     extrapolated = target_run_length > simulated
     if extrapolated:
-        threshold += _slope(fitted, simulated) * math.log(target_run_length / simulated)
+        threshold += slope_of(shorter) * math.log(target_run_length / simulated)
     del fitted
     plan = Plan(REFERENCES, STREAMS_PER_REFERENCE_CHECKED, 2 * simulated)
     fresh = simulate(rows, dependence, plan, np.random.default_rng([seed, 3]))
     quiet, alarms = (int(counts.sum()) for counts in exposure(fresh, threshold))
-    return Calibration(threshold, quiet / max(alarms, 1), alarms, quiet, extrapolated)
+    return Calibration(threshold, quiet / max(alarms, 1), alarms, quiet, extrapolated, shorter)
 
 
 def exposure(
@@ -75,7 +84,21 @@ def solve_threshold(highest: NDArray[np.floating], run_length: float) -> float:
     return high
 
 
-def _slope(highest: NDArray[np.floating], run_length: float) -> float:
-    """Growth of the threshold per unit of ln L; at least the textbook's 1."""
-    shorter = solve_threshold(highest, run_length / 4.0)
-    return max(1.0, (solve_threshold(highest, run_length) - shorter) / math.log(4.0))
+def shorter_thresholds(highest: NDArray[np.floating], run_length: float) -> Thresholds:
+    """The thresholds of that run length and of shorter ones."""
+    lengths = [run_length / share for share in SHORTER]
+    return tuple((length, solve_threshold(highest, length)) for length in lengths)
+
+
+def slope_of(shorter: Thresholds) -> float:
+    """Growth of the threshold per unit of ln L over the last factor of 4; at least the
+    textbook's 1."""
+    return max(1.0, (shorter[-1][1] - shorter[-3][1]) / math.log(4.0))
+
+
+def check_thresholds(thresholds: Thresholds) -> None:
+    """Raises ValueError where these cannot be thresholds, as those of a damaged file."""
+    lengths = [length for length, _ in thresholds]
+    rising = all(low < high for low, high in pairwise([0.0, *lengths]))
+    if not rising or not all(math.isfinite(number) for pair in thresholds for number in pair):
+        raise ValueError(f"thresholds of shorter intervals are {thresholds}")

@@ -19,7 +19,9 @@ def decile_edges(values: Floats) -> Floats:
     levels = np.arange(1, BINS) / BINS
     quantiles = np.quantile(known, levels, method="inverted_cdf")
     shared = quantiles[1:][quantiles[1:] == quantiles[:-1]]
-    edges: Floats = np.unique(np.concatenate([quantiles, np.nextafter(shared, -np.inf)]))
+    with np.errstate(over="ignore"):  # below the lowest number of all lies no other
+        beside = np.nextafter(shared, -np.inf)
+    edges: Floats = np.unique(np.concatenate([quantiles, beside]))
     return edges
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeloop.observer import Observation
+from monitor.calibrate import Thresholds, check_thresholds
 from monitor.family_threshold import calibrate_family
 from monitor.features import FEATURES, Context, main_script, read_features
 from monitor.fit import Fitted
@@ -40,7 +41,8 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
     `promised`: rows between false alarms of all detectors, the primary's among them.
     `target_run_length` and `verified_run_length` are the family's own. `centre`: the reference's
     mean direction, float32. `ngrams`: in how many reference rows each hashed n-gram stands; `salt`:
-    of their hashes. `clusters`: in the order of the primary's centroids.
+    of their hashes. `clusters`: in the order of the primary's centroids. `shorter_thresholds`: for
+    intervals on trial, as simulated.
     """
 
     scales: tuple[Scale, ...]
@@ -54,6 +56,7 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
     salt: bytes
     ngrams: dict[int, int]
     clusters: tuple[Cluster, ...]
+    shorter_thresholds: Thresholds = ()  # bundles of earlier versions have none
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,6 +115,7 @@ def fit_family(
         salt=explained.salt,
         ngrams=dict(explained.ngrams),
         clusters=explained.clusters,
+        shorter_thresholds=() if found is None else found.shorter,
     )
 
 
@@ -189,5 +193,6 @@ def _check(family: Family) -> None:
     rows = {sum(scale.counts) for scale in family.scales}
     if len(rows) != 1 or not math.isfinite(family.threshold) or len(family.centre) % 4:
         raise ValueError(f"secondary detectors of {sorted(rows)} rows, {family.threshold}")
+    check_thresholds(family.shorter_thresholds)
     for scale in family.scales:
         scale.check()

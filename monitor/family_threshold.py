@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.calibrate import exposure, solve_threshold
+from monitor.calibrate import Thresholds, exposure, shorter_thresholds, slope_of
 from monitor.secondary import (
     LEVELS,
     MEMBERS,
@@ -38,12 +38,14 @@ Small = NDArray[np.float32]
 @dataclass(frozen=True)
 class FamilyCalibration:
     """A threshold on the log evidence of every secondary detector, and what a second, independent
-    simulation saw of it: `run_length` rows per alarm of any of them."""
+    simulation saw of it: `run_length` rows per alarm of any of them. `shorter`: thresholds of the
+    intervals up to the simulated one."""
 
     threshold: float
     run_length: float
     alarms: int
     simulated_rows: int
+    shorter: Thresholds = ()
 
 
 def calibrate_family(
@@ -55,15 +57,14 @@ def calibrate_family(
     simulated = min(target, LONGEST_SIMULATED)
     draw = Draw(tuple(scales), levels, block_rows)
     fitted = simulate_family(draw, 2 * simulated, np.random.default_rng([seed, 20]))
-    threshold = solve_threshold(fitted, simulated)
+    shorter = shorter_thresholds(fitted, simulated)
+    threshold = shorter[-1][1]
     if target > simulated:
-        shorter = solve_threshold(fitted, simulated / 4.0)
-        slope = max(1.0, (threshold - shorter) / math.log(4.0))
-        threshold += slope * math.log(target / simulated)
+        threshold += slope_of(shorter) * math.log(target / simulated)
     del fitted
     fresh = simulate_family(draw, 2 * simulated, np.random.default_rng([seed, 21]))
     rows, alarms = (int(counts.sum()) for counts in exposure(fresh, threshold))
-    return FamilyCalibration(threshold, rows / max(alarms, 1), alarms, rows)
+    return FamilyCalibration(threshold, rows / max(alarms, 1), alarms, rows, shorter)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeloop.errors import MonitorError
 from monitor import class_mix, neighbours, tails, witness
 from monitor.arming import LEAST_ROWS, Arming, arm
+from monitor.calibrate import Thresholds
 from monitor.eprocess import parts_of
 from monitor.geometry import (
     Vectors,
@@ -35,7 +36,7 @@ class Fitted:
     centroids (count, hidden); tails (tail parts, shares); kind_of_class (classes,) and kind_counts
     (kinds,) are how often the model predicted what on the reference; design_effects in the order of
     the parts. `dependence` is "none" or "blocks-b", `burst_rows` the mean number of rows that hang
-    together.
+    together. `shorter_thresholds`: for intervals on trial, as simulated; none where nothing was.
     """
 
     centroids: Vectors
@@ -55,6 +56,7 @@ class Fitted:
     neighbour_excess: float
     smallest_visible_share: float
     reason: str
+    shorter_thresholds: Thresholds = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -115,6 +117,7 @@ def fit_reference(
         ),
         smallest_visible_share=smallest_visible_share(len(rows) / found.burst_rows),
         reason=found.reason + (ONE_CLASS if len(classes) == 1 else ""),
+        shorter_thresholds=found.shorter_thresholds,
     )
 
 

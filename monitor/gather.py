@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgeloop.records import Movement
 from edgeloop.rows import whole_text
+from monitor.accuracy.fit import AccuracyFit
 from monitor.domain import word_counts
 from monitor.scored import Scored
 from monitor.tables import ArrayTable
@@ -18,7 +19,8 @@ from monitor.words import LEAST_RECENT_ROWS, risen_words
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-FEATURES = ("confidence", "entropy", "tokens", "characters", "characters per token")
+# What is known of rows whose texts the model has not read here; named as in monitor.features.
+FEATURES = ("confidence", "entropy", "token_length", "characters_per_token", "characters")
 UNKNOWN_CLASS = -1
 # Classes that few rows are expected in are counted together.
 LEAST_EXPECTED = 5.0
@@ -26,22 +28,44 @@ LEAST_EXPECTED = 5.0
 
 @dataclass
 class Gathered:
-    """Of every row, in order: FEATURES (NaN where unknown), the predicted class, whether the answer
-    was right, and the time."""
+    """Of every row, in order: the features `names`, which the bundle's secondary detectors watch,
+    and FEATURES (NaN where unknown), the predicted class, whether the answer was right, the time,
+    and what `accuracy` makes of it."""
 
+    names: tuple[str, ...] = ()
+    accuracy: AccuracyFit | None = None
     _features: list[Floats] = field(default_factory=list)
     _predicted: list[Counts] = field(default_factory=list)
     _right: list[Floats] = field(default_factory=list)
     _times: list[Floats] = field(default_factory=list)
+    _estimates: list[Floats] = field(default_factory=list)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All features that can be known."""
+        return tuple(dict.fromkeys((*self.names, *FEATURES)))
 
     def add(self, chunk: Scored) -> None:
         """Take a chunk."""
-        self._features.append(_features(chunk))
+        self._features.append(self._read(chunk))
         finite = np.isfinite(chunk.probabilities).all(axis=1)
         best = np.where(np.isfinite(chunk.probabilities), chunk.probabilities, -1.0).argmax(axis=1)
         self._predicted.append(np.where(finite, best, UNKNOWN_CLASS))
         self._right.append(chunk.right)
         self._times.append(chunk.times)
+        if self.accuracy is not None:
+            estimates = np.full((len(chunk), 2), np.nan)
+            kept = chunk.probabilities[finite]
+            estimates[finite, 0] = self.accuracy.are_above(kept)
+            estimates[finite, 1] = self.accuracy.confidences(kept)
+            self._estimates.append(estimates)
+
+    def _read(self, chunk: Scored) -> Floats:
+        known = _derived(chunk)
+        if chunk.features is not None:
+            known.update(zip(self.names, chunk.features.T, strict=True))
+        unknown = np.full(len(chunk), np.nan)
+        return np.stack([known.get(name, unknown) for name in self.columns], axis=1)
 
     @property
     def rows(self) -> int:
@@ -51,7 +75,7 @@ class Gathered:
         """The features that are known of any row."""
         values = np.concatenate(self._features)
         known = np.flatnonzero((~np.isnan(values)).any(axis=0))
-        columns = tuple(FEATURES[place] for place in known)
+        columns = tuple(self.columns[place] for place in known)
         return ArrayTable(name, columns, values[:, known])
 
     def classes(self, count: int, start: int = 0, stop: int | None = None) -> Counts:
@@ -65,12 +89,19 @@ class Gathered:
         return np.concatenate(self._right)
 
     @property
+    def estimates(self) -> Floats:
+        """For each row whether ATC takes it for right (1 or 0), and the calibrated probability that
+        it is (CBPE), (rows, 2); NaN where not finite, no rows without `accuracy`."""
+        return np.concatenate([np.empty((0, 2)), *self._estimates])
+
+    @property
     def times(self) -> Floats:
         """Unix seconds or NaN of each row."""
         return np.concatenate(self._times)
 
 
-def _features(chunk: Scored) -> Floats:
+def _derived(chunk: Scored) -> dict[str, Floats]:
+    """FEATURES as far as they are known."""
     probabilities = chunk.probabilities
     unknown = np.full(len(chunk), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -83,7 +114,8 @@ def _features(chunk: Scored) -> Floats:
     if chunk.texts is not None:
         characters = np.array([len(whole_text(text)) for text in chunk.texts], dtype=np.float64)
     per_token = characters / np.maximum(tokens, 1.0)
-    return np.stack([confidence, entropy, tokens, characters, per_token], axis=1)
+    columns = (confidence, entropy, tokens, per_token, characters)
+    return dict(zip(FEATURES, columns, strict=True))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgeloop.errors import MonitorError
 from monitor.accuracy.fit import AccuracyFit, from_document
+from monitor.calibrate import check_thresholds
 from monitor.family import Family, decode_family, encode_family, promise_figures
 from monitor.fit import Fitted
 from monitor.tails import SHARES, Tails
@@ -42,7 +43,15 @@ ARRAYS = (*DETECTOR_ARRAYS, "class_counts", "word_counts", "words", "family")
 SETTINGS = tuple(
     field.name
     for field in fields(Fitted)
-    if field.name not in ("centroids", "whitening", "tails", "kind_of_class", "kind_counts")
+    if field.name
+    not in (
+        "centroids",
+        "whitening",
+        "tails",
+        "kind_of_class",
+        "kind_counts",
+        "shorter_thresholds",
+    )
 )
 
 
@@ -89,6 +98,7 @@ def _arrays(data: ReferenceData) -> dict[str, NDArray[Any]]:
         "format": FORMAT,
         "labels": data.labels,
         "settings": settings,
+        "shorter_thresholds": data.fitted.shorter_thresholds,
         "accuracy": accuracy,
     }
     return {
@@ -157,10 +167,12 @@ def _decode(arrays: dict[str, NDArray[Any]]) -> ReferenceData:
         tails=Tails(arrays["thresholds"], arrays["rates"]),
         kind_of_class=arrays["kind_of_class"],
         kind_counts=arrays["kind_counts"],
+        shorter_thresholds=tuple(map(tuple, document.get("shorter_thresholds", ()))),
         **settings,
     )
     words = arrays["words"].tobytes().decode()
-    accuracy = document.get("accuracy")  # bundles of earlier versions have none
+    # Bundles of earlier versions have none; nor have they thresholds of shorter intervals.
+    accuracy = document.get("accuracy")
     data = ReferenceData(
         fitted=fitted,
         labels=tuple(document["labels"]),
@@ -202,6 +214,7 @@ def _check_detector(fitted: Fitted) -> None:
         raise ValueError("classes are of kinds that are not counted")
     if len(fitted.design_effects) != len(fitted.parts) or not math.isfinite(fitted.threshold):
         raise ValueError(f"threshold {fitted.threshold}, {len(fitted.design_effects)} effects")
+    check_thresholds(fitted.shorter_thresholds)
 
 
 def reference_figures(fitted: Fitted) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The drift detector over stored rows, a block at a time: the alarms that Detector.update would
-raise on the same rows, at a fraction of its time per row.
+"""The drift detectors over stored rows, a block at a time: the alarms that Detector.update and
+Secondary.update would raise on the same rows, at a fraction of their time per row.
 
 What a row is compared with is at least LAG rows old, so that LAG rows are scored at once, as the
 simulation of the threshold does it; only the recursion of the evidence goes row by row. Sums in
@@ -8,18 +8,21 @@ an alarm is raised at the same row wherever the evidence is not that near to the
 whose novelty is that near to a tail's threshold is scored by itself.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeloop.errors import DatasetError
 from monitor import class_mix, neighbours, tails, witness
 from monitor.detector import Alarm, Detector
 from monitor.eprocess import advance, member_powers, member_weights
 from monitor.fit import Fitted
-from monitor.geometry import SMALLEST_NORM, Vectors
+from monitor.geometry import Vectors
+from monitor.onset import KEPT_ROWS, rows_since_onset
+from monitor.rehearsal_rows import RowScores, check_rows, score_rows
+from monitor.secondary import Scale, Secondary, levels_of
+from monitor.thresholds import Limits
 from monitor.witness import LAG
 
 Floats = NDArray[np.float64]
@@ -27,114 +30,148 @@ Kinds = NDArray[np.intp]
 
 # Of the log evidence, against Detector's; on 20,000 rows of 384 numbers it was 5e-7.
 TOLERANCE = 1e-4
-# Drift is taken to have begun when the evidence was last no higher than without drift: half of the
-# threshold, or the level that it wanders about anyway.
-ONSET_RATIO = 0.5
-ORDINARY_LOG_EVIDENCE = 4.0
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """An alarm with where the drift seems to have begun: observations count from 1, `onset` is that
-    of the first row after the evidence was last no higher than without drift."""
+    """An alarm of any detector, with the secondary ones' log evidence (features,) at its row, and
+    where the drift seems to have begun: observations count from 1."""
 
     alarm: Alarm
+    secondary: Floats
     onset: int
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of a chunk: log evidence after each row that was not skipped, the places of those
-    rows in the chunk, and the alarms."""
+    """What came of a chunk: after each row that was not skipped the primary's log evidence and the
+    highest evidence of all detectors over its threshold, (rows,); the places of those rows in the
+    chunk, and the alarms."""
 
     log_evidence: Floats
+    ratios: Floats
     places: NDArray[np.int64]
     alarms: tuple[Rehearsed, ...]
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """Rows as the detector sees them: whitened (n, components), which tail thresholds they exceed
-    (tail parts, shares, n), kinds (n,)."""
-
-    z: Vectors
-    exceeded: NDArray[np.bool_]
-    kinds: Kinds
-
-    def part(self, start: int, stop: int) -> "_Scores":
-        return _Scores(self.z[start:stop], self.exceeded[..., start:stop], self.kinds[start:stop])
-
-
 class Rehearsal:
-    """One pass over stored rows in order. `threshold`: on the log evidence; None raises no alarm.
-    Where `restart`, evidence begins anew after an alarm, else no second one follows."""
+    """One pass over stored rows in order. Where `restart`, all detectors begin anew after an alarm
+    of any, else no second alarm follows."""
 
-    def __init__(self, fitted: Fitted, threshold: float | None, restart: bool = False) -> None:
+    def __init__(
+        self, fitted: Fitted, limits: Limits, scales: Sequence[Scale], restart: bool = False
+    ) -> None:
+        """`scales`: of the secondary detectors."""
         self.fitted = fitted
-        self.threshold = threshold
+        self.limits = limits
         self.observations = 0
         self.skipped = 0
         self.alarms = 0
         self._restart = restart
-        self._ordinary = max(ONSET_RATIO * (threshold or 0.0), ORDINARY_LOG_EVIDENCE)
-        self._last_low = 0
         self._run = _Run(fitted)
         self._weights = member_weights(fitted.parts)
+        self._secondary = Secondary(scales)
+        # The ratios of the last rows since the detectors began.
+        self._path = np.empty(0, dtype=np.float32)
 
-    def take(self, embeddings: Vectors, probabilities: Floats) -> Taken:
-        """Embeddings (n, hidden) and probabilities (n, classes); rows that are not finite are
-        counted and skipped. Raises DatasetError where they have another length than the
-        reference's."""
-        _check(embeddings, probabilities, self.fitted)
+    def take(
+        self, embeddings: Vectors, probabilities: Floats, features: Floats | None = None
+    ) -> Taken:
+        """Embeddings (n, hidden), probabilities (n, classes) and features (n, features without the
+        class mix); without features the secondary detectors leave the rows out. Rows that are not
+        finite are counted and skipped. Raises DatasetError where embeddings or probabilities have
+        another length than the reference's."""
+        check_rows(embeddings, probabilities, self.fitted)
         with np.errstate(over="ignore", invalid="ignore"):
             squares = np.einsum("ij,ij->i", embeddings, embeddings)
         finite = np.isfinite(squares) & np.isfinite(probabilities.max(axis=1))
         self.skipped += int(len(finite) - finite.sum())
-        scores = _score(embeddings[finite], probabilities[finite], self.fitted)
-        logs = np.empty(len(scores.kinds))
+        scores = score_rows(embeddings[finite], probabilities[finite], self.fitted)
+        levels = None
+        if features is not None:
+            levels = self._levels(features[finite], probabilities[finite])
+        logs, ratios = np.empty((2, len(scores.kinds)))
         alarms: list[Rehearsed] = []
         done = 0
         while done < len(logs):
-            length = min(self._run.room, len(logs) - done)
-            used, alarm = self._block(scores.part(done, done + length), logs[done : done + length])
+            stop = done + min(self._run.room, len(logs) - done)
+            own = None if levels is None else levels[done:stop]
+            block = self._block(scores.part(done, stop), own)
+            used = len(block.logs)
+            logs[done : done + used], ratios[done : done + used] = block.logs, block.ratios
             done += used
-            alarms += [] if alarm is None else [alarm]
-        return Taken(logs, np.flatnonzero(finite), tuple(alarms))
+            alarms += [] if block.alarm is None else [block.alarm]
+        return Taken(logs, ratios, np.flatnonzero(finite), tuple(alarms))
 
-    def _block(self, scores: _Scores, logs: Floats) -> tuple[int, Rehearsed | None]:
-        """Rows until an alarm that begins anew, or all; their log evidence goes to `logs`."""
+    def _levels(self, features: Floats, probabilities: Floats) -> NDArray[np.uint8]:
+        scales = self._secondary.scales
+        if features.shape[1] < len(scales):
+            features = np.column_stack([features, probabilities.argmax(axis=1)])
+        return levels_of(scales, features)
+
+    def _block(self, scores: RowScores, levels: NDArray[np.uint8] | None) -> "_Judged":
+        """Rows until an alarm that begins anew, or all."""
         block = self._run.advance(scores)
         means = block.course[:, : len(self._weights)] @ self._weights
-        logs[:] = np.log(np.where(means > 0.0, means, 1.0))
-        place = self._crossing(logs)
-        rehearsed = None if place is None else self._alarm(place, block, logs)
+        logs = np.log(np.where(means > 0.0, means, 1.0))
+        if levels is None:
+            secondary = np.repeat(self._secondary.log_evidence[None], len(logs), axis=0)
+        else:
+            secondary = self._secondary.update_block(levels)
+        highest = secondary.max(axis=1)
+        limits = self.limits
+        ratios = np.maximum(_ratios(logs, limits.primary), _ratios(highest, limits.secondary))
+        place = self._crossing(logs, highest)
+        alarm = None
+        if place is not None:
+            alarm = self._alarm(place, block, float(logs[place]), secondary[place], ratios)
         used = len(logs) if place is None or not self._restart else place + 1
-        low = np.flatnonzero(logs[:used] <= self._ordinary)
-        if low.size:
-            self._last_low = self.observations + int(low[-1]) + 1
+        self._go_on(used, ratios, begins_anew=alarm is not None and self._restart)
+        return _Judged(logs[:used], ratios[:used], alarm)
+
+    def _go_on(self, used: int, ratios: Floats, begins_anew: bool) -> None:
         self.observations += used
-        if rehearsed is not None and self._restart:
+        self._path = self._path_to(ratios[:used])
+        if begins_anew:
             self._run = _Run(self.fitted)
-            self._last_low = self.observations
-        return used, rehearsed
+            self._secondary.reset()
+            self._path = self._path[:0]
 
-    def _crossing(self, logs: Floats) -> int | None:
-        if self.threshold is None or (self.alarms and not self._restart):
+    def _path_to(self, ratios: Floats) -> NDArray[np.float32]:
+        return np.concatenate([self._path, ratios.astype(np.float32)])[-KEPT_ROWS:]
+
+    def _crossing(self, logs: Floats, highest: Floats) -> int | None:
+        if self.alarms and not self._restart:
             return None
-        crossed = np.flatnonzero(logs >= self.threshold)
-        return int(crossed[0]) if crossed.size else None
+        limits = self.limits
+        crossed = (logs >= limits.primary) & limits.primary_alarms
+        crossed |= (highest >= limits.secondary) & limits.secondary_alarms
+        return int(crossed.argmax()) if crossed.any() else None
 
-    def _alarm(self, place: int, block: "_Block", logs: Floats) -> Rehearsed:
+    def _alarm(
+        self, place: int, block: "_Block", log_evidence: float, secondary: Floats, ratios: Floats
+    ) -> Rehearsed:
         self.alarms += 1
-        low = np.flatnonzero(logs[: place + 1] <= self._ordinary)
-        last_low = self.observations + int(low[-1]) + 1 if low.size else self._last_low
         detector = block.detector_at(place, self.fitted)
         observation = self.observations + place + 1
         advisory = not self.fitted.armed or detector.burst_evidence_ratio >= 1.0
-        alarm = Alarm(
-            observation, float(logs[place]), detector.parts, detector.effect_size, advisory
-        )
-        return Rehearsed(alarm, min(last_low + 1, observation))
+        alarm = Alarm(observation, log_evidence, detector.parts, detector.effect_size, advisory)
+        since = rows_since_onset(self._path_to(ratios[: place + 1]))
+        return Rehearsed(alarm, secondary.copy(), observation - max(since, 1) + 1)
+
+
+def _ratios(logs: Floats, threshold: float) -> Floats:
+    return logs / threshold if threshold > 0.0 else np.zeros_like(logs)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The rows of a block that count: the primary's log evidence, the highest ratios, (rows,), and
+    the alarm among them."""
+
+    logs: Floats
+    ratios: Floats
+    alarm: Rehearsed | None
 
 
 @dataclass(frozen=True)
@@ -185,7 +222,7 @@ class _Run:
         """Rows before LAG have nothing to be compared with: they are blocks of their own."""
         return LAG - self._rows if self._rows < LAG else LAG
 
-    def advance(self, scores: _Scores) -> _Block:
+    def advance(self, scores: RowScores) -> _Block:
         """Take a block."""
         begun = self._rows >= LAG
         rolled = self._roll(len(scores.kinds)) if begun else self._still(len(scores.kinds))
@@ -247,55 +284,8 @@ class _Run:
             course[row] = self._evidence
         return course
 
-    def _remember(self, scores: _Scores) -> None:
+    def _remember(self, scores: RowScores) -> None:
         rows = len(scores.kinds)
         self._olds = np.concatenate([self._olds[rows:], scores.z])
         self._old_kinds = np.concatenate([self._old_kinds[rows:], scores.kinds])
         self._rows += rows
-
-
-def _check(embeddings: Vectors, probabilities: Floats, fitted: Fitted) -> None:
-    hidden, classes = fitted.centroids.shape[1], len(fitted.kind_of_class)
-    if embeddings.ndim != 2 or embeddings.shape[1] != hidden:
-        raise DatasetError(
-            f"embeddings of shape {embeddings.shape} do not fit a reference of {hidden} numbers "
-            "per row; they must be this bundle's model's own"
-        )
-    if probabilities.shape != (len(embeddings), classes):
-        raise DatasetError(
-            f"probabilities of shape {probabilities.shape} do not fit {len(embeddings)} rows of a "
-            f"reference of {classes} classes; they must be this bundle's model's own"
-        )
-
-
-def _score(embeddings: Vectors, probabilities: Floats, fitted: Fitted) -> _Scores:
-    norms = np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings).astype(np.float64))
-    unit = embeddings / np.maximum(norms, SMALLEST_NORM).astype(np.float32)[:, None]
-    projection, thresholds = fitted.whitening.projection, fitted.tails.thresholds
-    both = np.concatenate([projection, fitted.centroids])
-    seen = unit @ both.T
-    best = seen[:, len(projection) :].max(axis=1, initial=-np.inf).astype(np.float64)
-    # Twice what two sums of so many products can differ by, each rounded in any order.
-    slack = 4.0 * embeddings.shape[1] * float(np.finfo(np.float32).eps)
-    for row in np.flatnonzero((np.abs(1.0 - best[:, None] - thresholds[0]) <= slack).any(axis=1)):
-        seen[row] = _alone(embeddings[row], both)
-        best[row] = float(seen[row, len(projection) :].max())
-    scores = np.stack([1.0 - best, -probabilities.max(axis=1)])[: len(thresholds)]
-    one_class = len(fitted.kind_of_class) == 1
-    kinds = (
-        seen[:, len(projection) :].argmax(axis=1)
-        if one_class
-        else fitted.kind_of_class[probabilities.argmax(axis=1)]
-    )
-    return _Scores(
-        z=seen[:, : len(projection)] - projection @ fitted.whitening.mean,
-        exceeded=scores[:, None] > thresholds[..., None],
-        kinds=kinds.astype(np.intp),
-    )
-
-
-def _alone(embedding: NDArray[np.float32], both: Vectors) -> Vectors:
-    """As the detector does it, to the last bit."""
-    norm = math.sqrt(float(embedding @ embedding))
-    placed: Vectors = both @ (embedding / np.float32(max(norm, SMALLEST_NORM)))
-    return placed

@@ -5,6 +5,8 @@ time, either made from texts by a bundle's model or read from an .npz file that 
     probabilities  (n, classes) float      in the order of the bundle's labels
     texts, ids, labels (n,) text   tokens (n,) integers   timestamps (n,) Unix seconds or datetime64
     right          (n,) float              1 where the answer was right, 0 where not, NaN unknown
+    features       (n, features) float64   what the bundle's secondary detectors watch
+    feature_names  (features,) text        in the bundle's order
                                            all of these may be absent
     bundle         () text                 the digest of the bundle that answered, may be absent
 """
@@ -21,8 +23,11 @@ from numpy.typing import NDArray
 from edgeloop.bundle import Bundle
 from edgeloop.errors import DatasetError
 from edgeloop.models import Model
+from edgeloop.observer import observed
 from edgeloop.rows import TextInput
 from edgeloop.tasks import TASKS
+from monitor.family import Family
+from monitor.features import read_features
 from monitor.geometry import Vectors
 from monitor.npz import NpzRows
 
@@ -33,6 +38,7 @@ TEXT_CHUNK_ROWS = 16
 NPZ_CHUNK_ROWS = 2_048
 TEXTS, IDS, LABELS, TOKENS, TIMES = "texts", "ids", "labels", "tokens", "timestamps"
 RIGHT, BUNDLE = "right", "bundle"
+VALUES, VALUE_NAMES = "features", "feature_names"
 # float16 probabilities sum to 1 only roughly.
 SUM_SLACK = 5e-3
 
@@ -40,7 +46,8 @@ SUM_SLACK = 5e-3
 @dataclass(frozen=True)
 class Scored:
     """A chunk of rows. `times`: Unix seconds, NaN where unknown; `right`: 1 where the answer was, 0
-    where not, NaN without a label; `requests`: the estimated number of requests up to each row."""
+    where not, NaN without a label; `requests`: the estimated number of requests up to each row.
+    `features`: (rows, features) of Family.names, None where texts are not known."""
 
     embeddings: Vectors
     probabilities: Floats
@@ -50,6 +57,7 @@ class Scored:
     requests: Floats
     tokens: Floats | None = None
     texts: Names | None = None
+    features: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -74,29 +82,36 @@ class StoredText:
     requests: float
 
 
-def score_texts(rows: Sequence[StoredText], bundle: Bundle, model: Model) -> Iterator[Scored]:
-    """The bundle's model over texts, one at a time as when served."""
+def score_texts(
+    rows: Sequence[StoredText], bundle: Bundle, model: Model, family: Family
+) -> Iterator[Scored]:
+    """The bundle's model over texts, one at a time as when served. `family`: the bundle's."""
     for start in range(0, len(rows), TEXT_CHUNK_ROWS):
-        yield _score(rows[start : start + TEXT_CHUNK_ROWS], bundle, model)
+        yield _score(rows[start : start + TEXT_CHUNK_ROWS], bundle, model, family)
 
 
-def _score(rows: Sequence[StoredText], bundle: Bundle, model: Model) -> Scored:
+def _score(rows: Sequence[StoredText], bundle: Bundle, model: Model, family: Family) -> Scored:
     task, labels = TASKS[bundle.manifest.task], bundle.manifest.labels
     answered = [model.answer(row.asked) for row in rows]
+    both = zip(rows, answered, strict=True)
+    seen = [observed(row.asked, own, task, labels) for row, own in both]
+    context = family.context()
+    features = np.array([read_features(own, family.names, context) for own in seen])
     right = np.full(len(rows), np.nan)
-    for place, (row, own) in enumerate(zip(rows, answered, strict=True)):
+    for place, (row, own) in enumerate(zip(rows, seen, strict=True)):
         truth = None if row.label is None else task.read_label(row.label)
         if truth is not None:
-            right[place] = set(truth) == set(task.answer(own.output, labels).labels)
+            right[place] = set(truth) == set(own.answer.labels)
     return Scored(
-        embeddings=np.stack([own.output.embedding for own in answered]),
-        probabilities=np.stack([task.probabilities(own.output, labels) for own in answered]),
+        embeddings=np.stack([own.embedding for own in seen]),
+        probabilities=np.stack([own.probabilities for own in seen]),
         ids=np.array([row.id for row in rows], dtype=object),
         times=np.array([row.time for row in rows]),
         right=right,
         requests=np.array([row.requests for row in rows]),
-        tokens=np.array([own.tokens for own in answered], dtype=np.float64),
+        tokens=np.array([own.tokens for own in seen], dtype=np.float64),
         texts=_objects([row.asked for row in rows]),
+        features=features,
     )
 
 
@@ -110,9 +125,10 @@ def _objects(values: Sequence[Any]) -> Names:
 class ScoreFile:
     """An .npz file of scores (see the module) that fits a bundle."""
 
-    def __init__(self, path: Path, bundle: Bundle) -> None:
-        """Raises DatasetError where the file does not read, an array is missing or has another
-        shape than the bundle's model gives, or the scores say that they are another bundle's."""
+    def __init__(self, path: Path, bundle: Bundle, family: Family) -> None:
+        """`family`: the bundle's. Raises DatasetError where the file does not read, an array is
+        missing or has another shape than the bundle's model gives, the scores say that they are
+        another bundle's, or the features are not those that its detectors watch."""
         self.path = path
         self._file = NpzRows(path)
         manifest = bundle.manifest
@@ -131,6 +147,9 @@ class ScoreFile:
             raise DatasetError(f"{path}: the file has no rows")
         self._check_bundle(bundle)
         self._names = ["embeddings", "probabilities", *self._optional()]
+        if VALUES in self._file.arrays:
+            self._check_features(family)
+            self._names.append(VALUES)
 
     def _check_bundle(self, bundle: Bundle) -> None:
         if BUNDLE not in self._file.arrays:
@@ -140,6 +159,17 @@ class ScoreFile:
             raise DatasetError(
                 f"{self.path}: scores of the bundle {made[:12]}, this is {bundle.digest[:12]}; "
                 "score the texts again with this bundle"
+            )
+
+    def _check_features(self, family: Family) -> None:
+        stored = self._file.require(VALUES, 2, "f")
+        self._file.require(VALUE_NAMES, 1, "U")
+        names = tuple(self._file.whole(VALUE_NAMES).tolist())
+        if names != family.names or stored.shape[1] != len(names):
+            raise DatasetError(
+                f"{self.path}: {stored.shape[1]} features with the names {', '.join(names)}, this "
+                f"bundle's detectors watch {', '.join(family.names)}; score the texts again with "
+                "this bundle, or leave the array 'features' out"
             )
 
     def _optional(self) -> list[str]:
@@ -168,6 +198,7 @@ class ScoreFile:
                 requests=counted.astype(np.float64),
                 tokens=arrays[TOKENS].astype(np.float64) if TOKENS in arrays else None,
                 texts=arrays[TEXTS].astype(object) if TEXTS in arrays else None,
+                features=arrays[VALUES].astype(np.float64) if VALUES in arrays else None,
             )
 
     def _right(self, probabilities: Floats, arrays: dict[str, Names]) -> Floats:
@@ -202,8 +233,9 @@ def _seconds(times: NDArray[Any]) -> Floats:
 class ScoreKeeper:
     """Keeps chunks, to be written as a score file."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, family: Family) -> None:
         self._bundle = bundle.digest
+        self._feature_names = family.names
         self._chunks: list[Scored] = []
 
     def watch(self, chunks: Iterator[Scored]) -> Iterator[Scored]:
@@ -223,6 +255,8 @@ class ScoreKeeper:
             TIMES: np.concatenate([c.times for c in kept]),
             RIGHT: np.concatenate([c.right for c in kept]),
             BUNDLE: np.array(self._bundle),
+            VALUES: np.concatenate([c.features for c in kept if c.features is not None]),
+            VALUE_NAMES: np.array(self._feature_names),
         }
         stream = io.BytesIO()
         np.savez(stream, allow_pickle=False, **arrays)

@@ -128,12 +128,16 @@ def level_of(scale: Scale, value: float) -> int:
 
 
 def levels_of(scales: Sequence[Scale], values: Floats) -> NDArray[np.uint8]:
-    """Levels (rows, features) of values (rows, features)."""
-    found = [
-        [level_of(scale, value) for scale, value in zip(scales, row, strict=True)]
-        for row in values.tolist()
-    ]
-    return np.array(found, dtype=np.uint8).reshape(len(values), len(scales))
+    """Levels (rows, features) of values (rows, features): level_of, of all rows at once."""
+    found = np.empty(values.shape, dtype=np.uint8)
+    for at, scale in enumerate(scales):
+        own = values[:, at]
+        if scale.classes:
+            found[:, at] = np.array(scale.classes, dtype=np.uint8)[own.astype(np.intp)]
+        else:
+            placed = 1 + np.searchsorted(np.array(scale.edges), own, side="left")
+            found[:, at] = np.where(np.isnan(own), MISSING, placed)
+    return found
 
 
 @dataclass(frozen=True)
@@ -264,6 +268,16 @@ class Secondary:
         """Take a row by its levels."""
         at = [first + level for first, level in zip(self._first, levels, strict=True)]
         advance(self.evidence, self._table[at])
+
+    def update_block(self, levels: NDArray[np.uint8]) -> Floats:
+        """Take rows by their levels (rows, features); log_evidence after each, (rows, features)."""
+        course = self._table[levels + np.array(self._first)]
+        for row in course:
+            advance(self.evidence, row)
+            row[:] = self.evidence
+        means = np.vecdot(course, self._weights)
+        found: Floats = np.log(np.where(means > 0.0, means, 1.0))
+        return found
 
     @property
     def log_evidence(self) -> Floats:

@@ -59,6 +59,15 @@ class AccuracyFit:
             return float(probabilities.max()) >= self.threshold
         return float(negative_entropy(probabilities)) >= self.threshold
 
+    def confidences(self, probabilities: Floats) -> Floats:
+        """`confidence` of many answers: probabilities (n, classes) to (n,)."""
+        return _logistics(self.slope * _logits(probabilities.max(axis=1)) + self.intercept)
+
+    def are_above(self, probabilities: Floats) -> Bools:
+        """`is_above` of many answers: probabilities (n, classes) to (n,)."""
+        above: Bools = SCORE_OF[self.score](probabilities) >= self.threshold
+        return above
+
     def to_document(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)

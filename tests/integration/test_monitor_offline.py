@@ -1,17 +1,20 @@
 """Stored traffic through a bundle's detector in this process: texts, captured rows, scores."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgeloop import show_monitor
 from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.errors import DatasetError, EdgeloopError, RecipeError
 from edgeloop.models import open_model
-from edgeloop.observer import Observation
+from edgeloop.observer import observed
 from edgeloop.recipe import TaskName
+from edgeloop.records import Verdict
 from edgeloop.replaying import replay_bundle, replay_served
 from edgeloop.tasks import TASKS
 from monitor.observer import DriftObserver
@@ -61,15 +64,7 @@ def test_texts_without_labels_alarm_where_the_live_observer_would(
 ) -> None:
     rows = [*ORDINARY, *SHIFTED]
     found = run(texts(tmp_path / "t.jsonl", rows, with_label=False), bundle)
-    observer, task = DriftObserver(bundle), TASKS[bundle.manifest.task]
-    model = open_model(bundle.path, bundle.manifest.max_tokens)
-    verdicts = []
-    for text, _ in rows:
-        answered = model.answer(text)
-        probabilities = task.probabilities(answered.output, bundle.manifest.labels)
-        seen = Observation(text, answered.output.embedding, probabilities, answered.tokens)
-        verdicts.append(observer.observe(seen))
-    (verdict,) = [v for v in verdicts if v is not None]
+    observer, (verdict,) = observe(bundle, [text for text, _ in rows])
     assert found["accuracy"] is None
     assert found["requests_until_alarm"] == verdict.observation
     alarm = found["alarms"][0]
@@ -80,6 +75,122 @@ def test_texts_without_labels_alarm_where_the_live_observer_would(
     assert found["verdict"]["classes"] == [m.model_dump(mode="json") for m in verdict.classes]
     assert found["log_evidence"] == pytest.approx(observer.status().log_evidence, abs=TOLERANCE)
     assert len(found["evidence"]) == len(rows)
+
+
+def observe(bundle: Bundle, rows: Sequence[str]) -> tuple[DriftObserver, list[Verdict]]:
+    """The same texts as a server's observer sees them."""
+    observer, task = DriftObserver(bundle), TASKS[bundle.manifest.task]
+    model, labels = open_model(bundle.path, bundle.manifest.max_tokens), bundle.manifest.labels
+    found = [observer.observe(observed(t, model.answer(t), task, labels)) for t in rows]
+    return observer, [verdict for verdict in found if verdict is not None]
+
+
+ORDINARY_TEXTS = [text for text, _ in ORDINARY]
+LONG = [f"{text} {text} {text} {text}" for text, _ in tiny.sentences(120, seed=5)]
+TRAFFIC = {
+    "ordinary": ORDINARY_TEXTS * 3,
+    "shifted": [*ORDINARY_TEXTS, *(text for text, _ in SHIFTED)],
+    "half shifted": [
+        text for pair in zip(ORDINARY_TEXTS, (t for t, _ in SHIFTED), strict=False) for text in pair
+    ],
+    "long": [*ORDINARY_TEXTS, *LONG],
+    "another script": [*ORDINARY_TEXTS, *["где моя посылка"] * 40],
+    "digits alone": [*ORDINARY_TEXTS, *["1 2 3 4 5 6"] * 40],
+}
+
+
+@pytest.mark.parametrize("kind", TRAFFIC)
+@pytest.mark.parametrize("stop_at_alarm", [False, True])
+def test_the_first_alarm_is_the_live_observers_first_verdict(
+    kind: str, stop_at_alarm: bool, bundle: Bundle, tmp_path: Path
+) -> None:
+    rows = TRAFFIC[kind]
+    _, verdicts = observe(bundle, rows)
+    file = texts(tmp_path / "t.jsonl", [(text, "billing") for text in rows], with_label=False)
+    kept = tmp_path / "scores.npz"
+    found = run(file, bundle, Settings(stop_at_alarm=stop_at_alarm), kept)
+    assert len(verdicts) == (kind != "ordinary")
+    assert len(found["alarms"]) == len(verdicts)
+    for verdict, alarm in zip(verdicts, found["alarms"], strict=True):
+        assert alarm["row"] == verdict.observation
+        assert alarm["detectors"] == list(verdict.detectors)
+        assert alarm["detector"] == verdict.detector
+        assert alarm["evidence_ratios"] == pytest.approx(verdict.evidence_ratios, abs=TOLERANCE)
+        assert alarm["log_evidence"] == pytest.approx(verdict.log_evidence, abs=TOLERANCE)
+        assert verdict.onset_observation is not None
+        assert abs(alarm["onset_row"] - verdict.onset_observation) <= 2
+        told = found["verdict"]
+        live = verdict.model_dump(mode="json")
+        for name in ("words", "classes", "ngrams", "reference_rows", "threshold"):
+            assert told[name] == live[name], name
+        assert [f["name"] for f in told["features"]] == [f["name"] for f in live["features"]]
+        assert found["sent"] == (verdict.observation if stop_at_alarm else len(rows))
+    again = run(kept, bundle, Settings(stop_at_alarm=stop_at_alarm))
+    assert [a["row"] for a in again["alarms"]] == [a["row"] for a in found["alarms"]]
+    assert [a["detectors"] for a in again["alarms"]] == [a["detectors"] for a in found["alarms"]]
+
+
+def test_most_of_those_alarms_are_the_secondary_detectors(bundle: Bundle, tmp_path: Path) -> None:
+    """Else the test above would say nothing of them."""
+    first = {}
+    for kind in ("long", "another script"):
+        rows = [(text, "billing") for text in TRAFFIC[kind]]
+        first[kind] = run(texts(tmp_path / "t.jsonl", rows), bundle)["alarms"][0]
+    assert "token_length" in first["long"]["detectors"]
+    assert "mixture" not in first["another script"]["detectors"]
+
+
+def test_scores_without_features_run_the_primary_detector_alone_and_say_so(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    rows = [(text, "billing") for text in TRAFFIC["another script"]]
+    kept, bare = tmp_path / "scores.npz", tmp_path / "bare.npz"
+    full = run(texts(tmp_path / "t.jsonl", rows), bundle, scores=kept)
+    with np.load(kept) as saved:
+        arrays = dict(saved)
+    names = arrays.pop("feature_names").tolist()
+    features = arrays.pop("features")
+    np.savez(bare, **arrays)
+    alone = run(bare, bundle)
+    assert full["detectors"] == ["mixture", *names, "class_mix"]
+    assert full["rows_without_features"] == 0
+    assert (alone["detectors"], alone["rows_without_features"]) == (["mixture"], len(rows))
+    assert all(alarm["detectors"] == ["mixture"] for alarm in alone["alarms"])
+    assert all(set(alarm["evidence_ratios"]) == {"mixture"} for alarm in alone["alarms"])
+    said = show_monitor.replayed(alone)
+    assert f"mixture; {len(rows)} rows hold scores without features" in said
+    for wrong in (names[::-1], names[1:], [*names[1:], "colour"]):
+        np.savez(bare, features=features, feature_names=np.array(wrong), **arrays)
+        with pytest.raises(DatasetError, match="detectors watch confidence, .*leave the array"):
+            run(bare, bundle)
+    np.savez(bare, features=features[:, 1:], feature_names=np.array(names), **arrays)
+    with pytest.raises(DatasetError, match="this bundle's detectors watch"):
+        run(bare, bundle)
+    np.savez(bare, features=features, **arrays)
+    with pytest.raises(DatasetError, match="array 'feature_names' is missing"):
+        run(bare, bundle)
+
+
+def test_another_interval_is_the_promise_of_all_detectors_together(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    rows = [(text, "billing") for text in TRAFFIC["another script"]]
+    file = texts(tmp_path / "t.jsonl", rows)
+    own, longer = run(file, bundle), run(file, bundle, Settings(30_000))
+    moved = longer["secondary_threshold"] - own["secondary_threshold"]
+    assert moved == pytest.approx(np.log(100.0))
+    assert own["target_run_length"] == load_reference(bundle.file(REFERENCE)).family.promised
+    assert longer["alarms"][0]["row"] > own["alarms"][0]["row"]
+    assert "secondary" not in own["threshold_source"]
+
+
+def test_all_detectors_begin_anew_after_an_alarm(bundle: Bundle, tmp_path: Path) -> None:
+    rows = [(text, "billing") for text in TRAFFIC["another script"]]
+    found = run(texts(tmp_path / "t.jsonl", rows), bundle, Settings(restart=True))
+    onsets = [alarm["onset_row"] for alarm in found["alarms"]]
+    ends = [alarm["row"] for alarm in found["alarms"]]
+    assert len(ends) > 2
+    assert all(onset > end for onset, end in zip(onsets[1:], ends[:-1], strict=True))
 
 
 def test_an_alarm_tells_row_time_onset_and_what_moved(bundle: Bundle, tmp_path: Path) -> None:
@@ -275,7 +386,9 @@ def test_rows_that_are_not_finite_are_counted_and_skipped(bundle: Bundle, tmp_pa
     assert (found["sent"], found["skipped"], len(found["evidence"])) == (100, 2, 98)
     assert found["labelled"] == 99
     alarm = found["alarms"][0]
-    assert alarm["row"] == alarm["observation"] + 2 * (alarm["observation"] > 3)
+    # Rows 4 and 6 are left out.
+    skipped_before = int(alarm["observation"] > 3) + int(alarm["observation"] > 4)
+    assert alarm["row"] == alarm["observation"] + skipped_before
     assert alarm["time"] == f"1970-01-01T00:00:{alarm['row'] - 1:02}+00:00"
     arrays["embeddings"][:] = np.nan
     np.savez(tmp_path / "s.npz", **arrays)

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeloop.bundle import Bundle
+from edgeloop.bundle import REFERENCE, Bundle
 from edgeloop.drift_report import Asked, write_drift_report
 from edgeloop.errors import DatasetError
 from edgeloop.replaying import replay_bundle
 from monitor.offline import Settings
+from monitor.reference import load_reference
 from tests import monitored, tiny
 
 ORDINARY = tiny.sentences(240, seed=7)
@@ -74,6 +75,52 @@ def test_texts_that_drift_are_told_with_what_moved(
     assert "swap" in page.split("<h3>Words that came up")[1].split("<h3>")[0]
     assert "<h2>Accuracy" in page
     assert "by their words" in page
+
+
+def test_features_are_named_as_the_detectors_that_watch_them(
+    bundle: Bundle, files: dict[str, Path], tmp_path: Path
+) -> None:
+    known = load_reference(bundle.file(REFERENCE)).family
+    for kind in ("", " scores"):
+        document, page = report(
+            tmp_path / "r.html",
+            files[f"traffic{kind}"],
+            bundle=bundle.path,
+            reference=files[f"reference{kind}"],
+        )
+        names = {feature["name"] for feature in document["features"]}
+        assert set(known.names) <= names
+        assert ("characters" in names) == (kind == "")
+        assert document["detectors"] == ["mixture", *known.names, "class_mix"]
+        assert "unknown_token_ratio" in next(f for f in document["findings"] if "alarm" in f)
+        assert "Detectors: mixture, confidence" in page
+
+
+def test_accuracy_is_estimated_without_labels_from_the_onset_on(
+    bundle: Bundle, files: dict[str, Path], tmp_path: Path
+) -> None:
+    fit = load_reference(bundle.file(REFERENCE)).accuracy
+    assert fit is not None
+    with np.load(files["traffic scores"]) as scores:
+        probabilities = scores["probabilities"]
+    document, page = report(tmp_path / "r.html", files["traffic scores"], bundle=bundle.path)
+    own = document["estimated_accuracy"]
+    recent = probabilities[-own["rows"] :]
+    assert 70 <= own["rows"] <= 85
+    assert own["atc"] == pytest.approx(np.mean([fit.is_above(row) for row in recent]))
+    assert own["cbpe"] == pytest.approx(np.mean([fit.confidence(row) for row in recent]))
+    assert document["accuracy_floor"] == fit.floor
+    assert "CBPE" in page.split("<h2>Accuracy")[1]
+    assert any("estimated without labels at" in line for line in document["findings"])
+
+
+def test_models_of_vectors_have_no_accuracy_to_estimate(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    made = monitored.make_bundle(tmp_path / "m", rows=20, task="text-embedding")
+    document, page = report(tmp_path / "r.html", files["quiet"], bundle=made.path)
+    assert (document["estimated_accuracy"], document["accuracy_floor"]) == (None, None)
+    assert "CBPE" not in page
 
 
 def test_traffic_as_the_reference_has_it_is_left_alone(

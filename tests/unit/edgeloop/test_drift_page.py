@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop import svg
-from edgeloop.drift_page import drift_page, wilson
-from edgeloop.findings import Accuracy, DriftReport, findings, onset_alarm
+from edgeloop.drift_accuracy import estimate, estimated, wilson
+from edgeloop.drift_page import drift_page
+from edgeloop.findings import Accuracy, DriftReport, Estimate, findings, onset_alarm
 from edgeloop.records import Movement
 from monitor.compare import compare_tables
 from monitor.domain import Separation
@@ -61,12 +62,15 @@ def alarm(**changed: Any) -> OfflineAlarm:
         "id": HOSTILE,
         "time": "2026-03-01T12:00:00+00:00",
         "onset_time": None,
+        "onset_observation": 388,
+        "detector": "mixture",
+        "detectors": ("mixture", HOSTILE),
+        "evidence_ratios": {"mixture": 1.4, HOSTILE: 1.1, "entropy": 0.2},
         "log_evidence": 9.5,
+        "threshold": 7.0,
         "parts": {"novelty": 9.0},
         "effect_size": 1.0,
         "advisory": False,
-        "words": (),
-        "classes": (),
     }
     return OfflineAlarm(**{**known, **changed})
 
@@ -82,11 +86,16 @@ def result(**changed: Any) -> OfflineResult:
         "reason": "armed",
         "may_alarm": True,
         "threshold": 7.0,
+        "secondary_threshold": 11.0,
         "threshold_source": HOSTILE,
+        "detectors": ("mixture", "entropy"),
+        "rows_without_features": 0,
         "target_run_length": 5_000,
         "log_evidence": 1.0,
+        "evidence_ratio": 0.2,
         "alarms": (alarm(),),
         "evidence": ((1, 0.0), (400, 9.5), (498, 1e3)),
+        "ratios": ((1, 0.0), (400, 1.4), (498, 1e3)),
     }
     return OfflineResult(**{**known, **changed})
 
@@ -113,6 +122,9 @@ def full() -> DriftReport:
         risen=(Movement(name=HOSTILE, reference_ratio=0.0, recent_ratio=0.5),),
         fallen=(Movement(name="gone", reference_ratio=0.5, recent_ratio=0.0),),
         accuracy=(Accuracy(100, 90, 100), Accuracy(200, 20, 100)),
+        estimates=(Estimate(250, 250, 0.9, 0.85), Estimate(500, 250, 0.4, 0.5)),
+        recent_estimate=Estimate(500, 111, 0.41, 0.52),
+        floor=0.8,
         left_out=3,
         lacks=(HOSTILE,),
     )
@@ -159,7 +171,7 @@ def test_words_are_kept_back_where_nothing_has_moved() -> None:
 def test_findings_name_what_moved_and_when() -> None:
     said = list(findings(full()))
     assert said[0] == (
-        "Drift alarm at row 402 (2026-03-01 12:00:00 UTC); "
+        f"Drift alarm at row 402 (2026-03-01 12:00:00 UTC) by mixture, {HOSTILE}; "
         "the drift seems to have begun at row 390."
     )
     assert said[1].startswith(f"2 of 2 features have moved by their deciles: {'b' * 300} (PSI ")
@@ -170,6 +182,30 @@ def test_findings_name_what_moved_and_when() -> None:
     )
     assert said[4].startswith("The mix of predicted classes has moved (p < 1e-06)")
     assert said[5] == "Of 200 rows with a label 55.0% were answered rightly."
+    assert said[6] == (
+        "From row 390 on accuracy is estimated without labels at 41.0% (ATC) and 52.0% (CBPE); "
+        "the floor is 80.0%."
+    )
+
+
+def test_an_alarm_names_its_detectors_and_rows_that_only_one_saw_are_told() -> None:
+    page = drift_page(DriftReport(title="t", rows=500, evidence=result()))
+    assert f"mixture 1.40, {html.escape(HOSTILE)} 1.10" in page
+    assert "Detectors: mixture, entropy." in page
+    assert "without features" not in page
+    lacking = result(detectors=("mixture",), rows_without_features=500)
+    page = drift_page(DriftReport(title="t", rows=500, evidence=lacking))
+    assert "500 rows hold scores without features" in page
+
+
+def test_estimates_and_measured_accuracy_stand_beside_the_floor() -> None:
+    both = drift_page(full()).split("<h2>Accuracy")[1]
+    assert all(word in both for word in ("ATC", "CBPE", "measured", ">floor<"))
+    estimates = full().estimates
+    alone = drift_page(DriftReport(title="t", rows=500, estimates=estimates, floor=0.8))
+    assert "Estimated without labels" in alone
+    assert "Measured on rows" not in alone
+    assert parsed(alone).open == []
 
 
 def test_an_early_false_alarm_is_not_where_the_drift_began() -> None:
@@ -190,7 +226,7 @@ def test_an_unarmed_monitor_and_a_quiet_one_are_told_apart() -> None:
 
 @pytest.mark.parametrize("points", [(), ((1, 0.0),), tuple((i, float(i)) for i in range(1, 50))])
 def test_evidence_of_any_length_is_drawn(points: Any) -> None:
-    drawn = svg.evidence(points, 7.0, "alarm", [], [])
+    drawn = svg.evidence(points, "alarm", [], [])
     assert "nan" not in drawn
     assert parsed(drawn).open == []
 
@@ -215,6 +251,17 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
     assert wilson(Accuracy(0, 8, 10)) == pytest.approx((0.4901, 0.9433), abs=1e-3)
     assert wilson(Accuracy(0, 0, 10))[0] == 0.0
     assert wilson(Accuracy(0, 10, 10))[1] == 1.0
+
+
+def test_estimates_leave_out_rows_that_are_not_finite_and_short_ends() -> None:
+    rows = np.column_stack([np.arange(130) % 2, np.full(130, 0.75)])
+    rows[:10] = np.nan
+    windows = estimated(rows)
+    assert [(own.row, own.rows) for own in windows] == [(50, 40), (100, 50)]
+    assert windows[0].atc == pytest.approx(0.5)
+    assert windows[0].cbpe == pytest.approx(0.75)
+    assert estimate(rows, np.arange(10)) is None
+    assert estimated(np.empty((0, 2))) == ()
 
 
 def test_the_class_mix_test_keeps_its_level_with_rare_classes() -> None:

@@ -1,5 +1,7 @@
 """The simulated threshold."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from monitor.calibrate import (
     REFERENCES,
     STREAMS_PER_REFERENCE,
     calibrate,
+    check_thresholds,
     exposure,
     solve_threshold,
 )
@@ -59,6 +62,30 @@ def test_the_promise_is_checked_on_streams_of_its_own(rows: Rows) -> None:
     assert found.alarms > 0
     assert found.run_length == found.simulated_rows / found.alarms
     assert found.run_length > 300
+
+
+def test_shorter_intervals_get_thresholds_that_keep_them(rows: Rows) -> None:
+    found = calibrate(rows, ALONE, 800, seed=0)
+    assert [length for length, _ in found.shorter] == [100.0, 200.0, 400.0, 800.0]
+    assert found.shorter[-1][1] == found.threshold
+    plan = Plan(REFERENCES, STREAMS_PER_REFERENCE, 1_600)
+    fresh = simulate(rows, ALONE, plan, np.random.default_rng(9))
+    before = 0.0
+    for length, threshold in found.shorter:
+        assert threshold > before
+        before = threshold
+        quiet, alarms = (int(counts.sum()) for counts in exposure(fresh, threshold))
+        assert quiet / alarms >= length
+
+
+@pytest.mark.parametrize(
+    "damaged", [((0.0, 1.0),), ((2.0, 1.0), (1.0, 2.0)), ((1.0, np.nan),), ((1.0,),)]
+)
+def test_thresholds_that_cannot_be_are_told(damaged: Any) -> None:
+    check_thresholds(())
+    check_thresholds(((1.0, 2.0), (2.0, 2.0)))
+    with pytest.raises(ValueError, match="thresholds|unpack"):
+        check_thresholds(damaged)
 
 
 def test_a_very_long_promise_is_extrapolated_and_says_so(

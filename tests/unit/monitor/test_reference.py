@@ -189,3 +189,16 @@ def test_an_accuracy_that_means_nothing_is_refused(fitted: Fitted, tmp_path: Pat
     save_reference(replace(data_of(fitted), accuracy=replace(accuracy, floor=7.0)), path)
     with pytest.raises(MonitorError, match="floor 7"):
         load_reference(path)
+
+
+def test_thresholds_of_shorter_intervals_come_back_and_may_be_missing(
+    fitted: Fitted, tmp_path: Path
+) -> None:
+    assert len(fitted.shorter_thresholds) > 1
+    path = tmp_path / "r.npz"
+    for own in (fitted, replace(fitted, shorter_thresholds=())):
+        save_reference(data_of(own), path)
+        assert load_reference(path).fitted.shorter_thresholds == own.shorter_thresholds
+    save_reference(data_of(replace(fitted, shorter_thresholds=((5.0, 1.0), (2.0, 2.0)))), path)
+    with pytest.raises(MonitorError, match="thresholds of shorter intervals"):
+        load_reference(path)

@@ -8,8 +8,24 @@ from hypothesis import strategies as st
 from edgeloop.errors import DatasetError
 from monitor.detector import Alarm, Detector
 from monitor.fit import Fitted, fit_reference
+from monitor.onset import rows_since_onset
 from monitor.rehearsal import TOLERANCE, Rehearsal, Rehearsed
+from monitor.secondary import CLASS_MIX, Scale, Secondary, fit_classes, fit_scale
+from monitor.thresholds import Limits
 from tests import clouds
+
+
+def scales() -> tuple[Scale, ...]:
+    """Of the confidence and the class mix of the reference."""
+    _, probabilities = clouds.reference()
+    confidence = fit_scale("confidence", probabilities.max(axis=1))
+    return confidence, fit_classes(probabilities.argmax(axis=1), probabilities.shape[1])
+
+
+def limits(primary: float | None, secondary: float = np.inf) -> Limits:
+    """No alarm where a limit is not given."""
+    known = 1.0 if primary is None else primary
+    return Limits(known, secondary, primary is not None, secondary < np.inf)
 
 
 def stream(seed: int, ordinary: int = 400, shifted: int = 80) -> clouds.Rows:
@@ -57,7 +73,7 @@ def test_the_same_alarms_as_one_by_one_whatever_the_chunks(
     rows = stream(seed)
     for restart in (False, True):
         alarms, course, skipped = live(fitted, rows, restart)
-        rehearsal = Rehearsal(fitted, fitted.threshold, restart)
+        rehearsal = Rehearsal(fitted, limits(fitted.threshold), scales(), restart)
         found, found_course = rehearse(rehearsal, rows, chunk)
         assert [own.alarm.observation for own in found] == [own.observation for own in alarms]
         assert alarms
@@ -77,22 +93,90 @@ def test_a_row_on_a_threshold_is_scored_as_the_detector_does(fitted: Fitted) -> 
     detector = Detector(fitted)
     for embedding, own in zip(*tied, strict=True):
         detector.update(embedding, own)
-    _, course = rehearse(Rehearsal(fitted, None), tied, 128)
+    _, course = rehearse(Rehearsal(fitted, limits(None), scales()), tied, 128)
     assert course[-1] == pytest.approx(detector.log_evidence, abs=TOLERANCE)
 
 
 def test_without_a_threshold_nothing_alarms(fitted: Fitted) -> None:
-    alarms, course = rehearse(Rehearsal(fitted, None), stream(1), 100)
+    alarms, course = rehearse(Rehearsal(fitted, limits(None), scales()), stream(1), 100)
     assert alarms == []
     assert max(course) > fitted.threshold
 
 
-def test_the_onset_is_where_the_evidence_began_to_rise(fitted: Fitted) -> None:
-    found, course = rehearse(Rehearsal(fitted, 9.0), stream(2, 300, 100), 64)
+def test_the_onset_is_that_of_the_highest_evidence_since_the_detectors_began(
+    fitted: Fitted,
+) -> None:
+    rows = stream(2, 300, 100)
+    rehearsal = Rehearsal(fitted, limits(9.0), scales())
+    found, course = rehearse(rehearsal, rows, 64)
     (alarm,) = found
-    low = [place + 1 for place, value in enumerate(course) if value <= 4.5]
-    assert alarm.onset == max(place for place in low if place < alarm.alarm.observation) + 1
+    path = np.array(course[: alarm.alarm.observation], dtype=np.float32) / np.float32(9.0)
+    since = rows_since_onset(path)
+    assert alarm.onset == alarm.alarm.observation - since + 1
     assert 290 <= alarm.onset <= alarm.alarm.observation
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 1_000), chunk=st.sampled_from([1, 7, 256, 10_000]), restart=st.booleans()
+)
+def test_secondary_detectors_alarm_as_one_by_one_and_all_begin_anew(
+    fitted: Fitted, seed: int, chunk: int, restart: bool
+) -> None:
+    """A limit of 3 for them, so that either kind is first at times."""
+    embeddings, probabilities = stream(seed)
+    features = probabilities.max(axis=1, keepdims=True)
+    both = limits(fitted.threshold, 3.0)
+    expected = live_together(fitted, both, (embeddings, probabilities), restart)
+    rehearsal = Rehearsal(fitted, both, scales(), restart)
+    found: list[Rehearsed] = []
+    ratios: list[float] = []
+    for start in range(0, len(embeddings), chunk):
+        part = slice(start, start + chunk)
+        taken = rehearsal.take(embeddings[part], probabilities[part], features[part])
+        found += taken.alarms
+        ratios += taken.ratios.tolist()
+    assert [own.alarm.observation for own in found] == [row for row, _ in expected]
+    assert expected
+    for own, (_, secondary) in zip(found, expected, strict=True):
+        assert own.secondary == pytest.approx(secondary, abs=TOLERANCE)
+        assert ratios[own.alarm.observation - 1] >= 1.0
+    assert len(ratios) == rehearsal.observations
+
+
+def live_together(
+    fitted: Fitted, both: Limits, rows: clouds.Rows, restart: bool
+) -> list[tuple[int, list[float]]]:
+    """The observation of every alarm, and the secondary detectors' log evidence there."""
+    detector, secondary = Detector(fitted), Secondary(scales())
+    assert secondary.names == ("confidence", CLASS_MIX)
+    found: list[tuple[int, list[float]]] = []
+    for embedding, own in zip(*rows, strict=True):
+        skipped = detector.skipped
+        detector.update(embedding, own)
+        if detector.skipped > skipped or (found and not restart):
+            continue
+        secondary.update(secondary.levels([float(own.max()), float(own.argmax())]))
+        highest = secondary.highest_log_evidence
+        if detector.log_evidence >= both.primary or highest >= both.secondary:
+            found.append((detector.observations, secondary.log_evidence.tolist()))
+            detector.reset()
+            secondary.reset()
+    return found
+
+
+def test_rows_without_features_leave_the_secondary_detectors_as_they_were(fitted: Fitted) -> None:
+    embeddings, probabilities = clouds.reference()
+    features = probabilities.max(axis=1, keepdims=True)
+    rehearsal = Rehearsal(fitted, limits(1e9, 1e9), scales())
+    first = rehearsal.take(embeddings[:300], probabilities[:300], features[:300])
+    again = Rehearsal(fitted, limits(1e9, 1e9), scales())
+    again.take(embeddings[:300], probabilities[:300], features[:300])
+    again.take(embeddings[:50], probabilities[:50])
+    rehearsal.take(embeddings[300:], probabilities[300:], features[300:])
+    again.take(embeddings[300:], probabilities[300:], features[300:])
+    assert first.ratios.shape == (300,)
+    assert again._secondary.log_evidence == pytest.approx(rehearsal._secondary.log_evidence)
 
 
 def test_a_model_without_classes_and_rows_in_bursts_are_rehearsed_as_well() -> None:
@@ -105,12 +189,16 @@ def test_a_model_without_classes_and_rows_in_bursts_are_rehearsed_as_well() -> N
     rows = stream(5)
     for known, own in ((one, (rows[0], np.ones((len(rows[0]), 1)))), (bursty, rows)):
         _, course, _ = live(known, own, False)
-        assert rehearse(Rehearsal(known, None), own, 50)[1] == pytest.approx(course, abs=TOLERANCE)
+        assert rehearse(Rehearsal(known, limits(None), scales()), own, 50)[1] == pytest.approx(
+            course, abs=TOLERANCE
+        )
 
 
 def test_embeddings_of_another_model_are_refused(fitted: Fitted) -> None:
     with pytest.raises(DatasetError, match="this bundle's model's own"):
-        Rehearsal(fitted, None).take(np.zeros((3, 4), np.float32), np.ones((3, 2)) / 2)
+        Rehearsal(fitted, limits(None), scales()).take(
+            np.zeros((3, 4), np.float32), np.ones((3, 2)) / 2
+        )
     embeddings, probabilities = clouds.reference()
     with pytest.raises(DatasetError, match="of 8 classes; they must be"):
-        Rehearsal(fitted, None).take(embeddings, probabilities[:, :5])
+        Rehearsal(fitted, limits(None), scales()).take(embeddings, probabilities[:, :5])

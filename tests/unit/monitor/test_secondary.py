@@ -241,3 +241,18 @@ def test_levels_of_an_array_are_those_of_its_values(scales: tuple[Scale, ...]) -
     expected = [detector.levels(row) for row in values.tolist()]
     assert levels_of(scales, values).tolist() == expected
     assert len(QUANTILES) + 4 == LEVELS
+
+
+@given(cuts=st.lists(st.integers(0, 120), max_size=4).map(sorted))
+def test_a_block_of_rows_comes_to_what_they_come_to_one_by_one(
+    scales: tuple[Scale, ...], cuts: list[int]
+) -> None:
+    levels = levels_of(scales, traffic.draw(120, np.random.default_rng(5)))
+    one, blocks = Secondary(scales), Secondary(scales)
+    expected = []
+    for row in levels.tolist():
+        one.update(row)
+        expected.append(one.log_evidence)
+    course = [blocks.update_block(block) for block in np.split(levels, cuts)]
+    assert np.concatenate(course) == pytest.approx(np.array(expected), abs=1e-12)
+    assert blocks.evidence.tolist() == one.evidence.tolist()

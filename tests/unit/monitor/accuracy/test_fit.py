@@ -15,6 +15,7 @@ from monitor.accuracy.fit import (
     SCORE_OF,
     SCORES,
     AccuracyFit,
+    ScoreName,
     atc_threshold,
     choose_score,
     fit_accuracy,
@@ -48,6 +49,17 @@ def test_the_confidence_is_as_often_right_as_it_says() -> None:
         assert abs(confidence[there].mean() - right[there].mean()) < 0.04, (low, high)
     top = probabilities.max(axis=1)
     assert abs(top.mean() - right.mean()) > 0.03, "uncalibrated, it is not"
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_many_answers_are_judged_as_each_is(score: ScoreName) -> None:
+    known = fit_accuracy(*draw(500, np.random.default_rng(5)), FLOOR)
+    probabilities, right = draw(300, np.random.default_rng(6))
+    threshold = atc_threshold(SCORE_OF[score](probabilities), right)
+    fit = replace(known, score=score, threshold=threshold)
+    alone = [fit.confidence(row) for row in probabilities]
+    assert fit.confidences(probabilities) == pytest.approx(alone, abs=1e-12)
+    assert fit.are_above(probabilities).tolist() == [fit.is_above(row) for row in probabilities]
 
 
 def test_an_honest_confidence_is_left_alone() -> None:
