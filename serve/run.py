@@ -29,7 +29,7 @@ from serve.config import ServerConfig
 from serve.console.page import Console
 from serve.cores import default_workers
 from serve.follow import deployed_now
-from serve.lifecycle import Lifecycle, activate_first, remembered_bundle
+from serve.lifecycle import Lifecycle, Loop, activate_first, remembered_bundle
 from serve.lifecycle_config import Admin
 from serve.listener import bind, listen, url
 from serve.metrics import ServeMetrics
@@ -38,6 +38,7 @@ from serve.protection import Protection, protect, read_secrets
 from serve.reload import Reloader
 from serve.slot import Activator, Slot, verify_bundle
 from serve.state import StateFolder
+from serve.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -139,12 +140,14 @@ def run_server(settings: ServerSettings) -> int:
         )
         _take_changes(reloader, app, server)
         beside = Beside(
-            lifecycle.loops(),
+            _loops(lifecycle, activator.pool),
             reloader.reload,
             None if admin is None else (lifecycle.admin_app(config, protection.guard), admin),
         )
         server.run_until_stopped(beside)
         lifecycle.close(JOIN_SECONDS)
+        if activator.pool is not None:
+            activator.pool.close()
         protection.close()
     logger.info("event=stopped model=%s", metrics.model)
     return 0
@@ -164,6 +167,11 @@ def _app(
         config.access_log,
         Console(lifecycle.deployments) if config.console else None,
     )
+
+
+def _loops(lifecycle: Lifecycle, pool: WorkerPool | None) -> list[Loop]:
+    """What runs on the event loop beside the server."""
+    return lifecycle.loops() if pool is None else [pool.read_on_loop, *lifecycle.loops()]
 
 
 def _bind_admin(admin: Admin | None) -> AbstractContextManager[socket.socket | None]:
@@ -214,6 +222,10 @@ def _activator(
     settings: ServerSettings, metrics: ServeMetrics, state: StateFolder | None, bundle: Bundle
 ) -> Activator:
     threads = _threads(settings, bundle)
+    pool = None
+    if settings.config.processes:
+        pool = WorkerPool(threads.layout.workers, metrics)
+        pool.start()
     logger.info("event=starting model=%s workers=%d", metrics.model, threads.layout.workers)
     return Activator(
         settings.make_observer,
@@ -223,6 +235,7 @@ def _activator(
         settings.config.queue_texts,
         settings.config.cache_texts,
         state,
+        pool,
     )
 
 
@@ -232,6 +245,7 @@ def _threads(settings: ServerSettings, bundle: Bundle) -> Threads:
     if (
         settings.workers is not None
         or settings.tuned is None
+        or settings.config.processes
         or not settings.config.autotune
         or not can_tune(bundle, cores)
     ):
