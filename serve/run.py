@@ -38,6 +38,7 @@ from serve.protection import Protection, protect, read_secrets
 from serve.reload import Reloader
 from serve.slot import Activator, Slot, verify_bundle
 from serve.state import StateFolder
+from serve.worker_maker import WorkerMaker
 from serve.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -108,13 +109,17 @@ def run_server(settings: ServerSettings) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = settings.config
     secrets = read_secrets(config)
-    with bind(settings.host, settings.port) as listener, _bind_admin(config.admin) as admin:
+    with (
+        bind(settings.host, settings.port) as listener,
+        _bind_admin(config.admin) as admin,
+        _maker(config) as maker,
+    ):
         served = _served(settings)
         state = None if config.state is None else StateFolder(config.state, config.state_seconds)
         remembered = _remembered(settings, state)
         bundle = remembered or _first_bundle(settings, served)
         metrics = ServeMetrics(_registry(), bundle.manifest.name)
-        activator = _activator(settings, metrics, state, bundle)
+        activator = _activator(settings, metrics, state, bundle, maker)
         named = (lambda: _first_bundle(settings, served)) if remembered else None
         active = activate_first(activator, bundle, named)
         reloader = Reloader(config, settings.config_path)
@@ -169,6 +174,11 @@ def _app(
     )
 
 
+def _maker(config: ServerConfig) -> AbstractContextManager[WorkerMaker | None]:
+    """First of all, and beside what follows: it takes as long to start as all of that."""
+    return WorkerMaker() if config.processes else nullcontext()
+
+
 def _loops(lifecycle: Lifecycle, pool: WorkerPool | None) -> list[Loop]:
     """What runs on the event loop beside the server."""
     return lifecycle.loops() if pool is None else [pool.read_on_loop, *lifecycle.loops()]
@@ -219,12 +229,16 @@ def _registry() -> CollectorRegistry:
 
 
 def _activator(
-    settings: ServerSettings, metrics: ServeMetrics, state: StateFolder | None, bundle: Bundle
+    settings: ServerSettings,
+    metrics: ServeMetrics,
+    state: StateFolder | None,
+    bundle: Bundle,
+    maker: WorkerMaker | None,
 ) -> Activator:
     threads = _threads(settings, bundle)
     pool = None
-    if settings.config.processes:
-        pool = WorkerPool(threads.layout.workers, metrics)
+    if maker is not None:
+        pool = WorkerPool(threads.layout.workers, maker, metrics)
         pool.start()
     logger.info("event=starting model=%s workers=%d", metrics.model, threads.layout.workers)
     return Activator(

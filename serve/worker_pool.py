@@ -9,19 +9,17 @@ its texts go to another one, once: a text that ends two processes is told to hav
 import asyncio
 import logging
 import socket
-import subprocess
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from edgeloop.errors import EngineError
-from edgeloop.processes import module_command, module_environment
 from serve.metrics import ServeMetrics
 from serve.queueing import Work
 from serve.receiver import Receiver, Watched
+from serve.worker_maker import WorkerMaker
 from serve.worker_messages import (
     Ask,
     Drop,
@@ -38,10 +36,10 @@ from serve.worker_messages import (
 
 logger = logging.getLogger(__name__)
 
-OUTSTANDING = 2
+import os
+OUTSTANDING = int(os.environ.get('EDGE_OUT','2'))
 READ_BYTES = 1 << 18
 LOAD_SECONDS = 60.0
-CLOSE_SECONDS = 2.0
 # Between the end of a process and its next start.
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 30.0
@@ -113,9 +111,10 @@ class Process:
 class WorkerPool:
     """`size` processes. `changed` is the lock of the pool and of its engines."""
 
-    def __init__(self, size: int, metrics: ServeMetrics) -> None:
+    def __init__(self, size: int, maker: WorkerMaker, metrics: ServeMetrics) -> None:
         self.size = size
         self.changed = threading.Condition()
+        self._maker = maker
         self._metrics = metrics
         self._receiver = Receiver()
         self._processes: list[Process] = []
@@ -130,8 +129,6 @@ class WorkerPool:
         self._wait_seconds = FIRST_WAIT_SECONDS
         self._timers: set[threading.Timer] = set()
         self._closing = False
-        self._maker: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
 
     def start(self) -> None:
         """Let the processes be made; returns at once."""
@@ -149,7 +146,7 @@ class WorkerPool:
             self._receiver.detach()
 
     def close(self) -> None:
-        """End the processes."""
+        """Let the processes end."""
         with self.changed:
             self._closing = True
             for timer in self._timers:
@@ -157,15 +154,7 @@ class WorkerPool:
             processes, self._processes, self._ready = self._processes, [], []
         self._receiver.close()
         for process in processes:
-            self._receiver.forget(process.watched)
-        if self._control is not None:
-            self._control.close()
-        if self._maker is not None:
-            try:
-                self._maker.wait(CLOSE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._maker.kill()
-                self._maker.wait()
+            process.watched.channel.close()
 
     # -- models and engines ----------------------------------------------------------------------
 
@@ -318,37 +307,12 @@ class WorkerPool:
 
     def _make(self) -> None:
         """Have one more process made, and load what is open. Raises OSError."""
-        if self._maker is None or self._maker.poll() is not None:
-            self._make_maker()
-        assert self._control is not None
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                socket.send_fds(self._control, [b"x"], [theirs.fileno()])
-            except OSError:
-                ours.close()
-                raise
-        process = Process(ours, self._receiver, self)
+        process = Process(self._maker.make(), self._receiver, self)
         self._processes.append(process)
         for load in self._models.values():
             self._load(process, load)
         if not self._models:
             self._ready_if_whole(process)
-
-    def _make_maker(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            self._maker = subprocess.Popen(
-                module_command("serve.worker", str(theirs.fileno())),
-                env=module_environment(
-                    TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"
-                ),
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
 
     def _load(self, process: Process, load: Load) -> None:
         process.loading.add(load.model)
@@ -382,7 +346,7 @@ class WorkerPool:
         process.sent.clear()
         if not self._ready:
             self._leave_alone()
-        self._restart_later(process)
+        self._restart_later(time.monotonic() - process.started)
         self.changed.notify_all()
         self.dispatch()
 
@@ -403,8 +367,8 @@ class WorkerPool:
         for client in list(self._clients):
             client.left_alone()
 
-    def _restart_later(self, process: Process) -> None:
-        if time.monotonic() - process.started > WELL_SECONDS:
+    def _restart_later(self, lived_seconds: float) -> None:
+        if lived_seconds > WELL_SECONDS:
             self._wait_seconds = FIRST_WAIT_SECONDS
         timer = threading.Timer(self._wait_seconds, lambda: self._restart(timer))
         timer.daemon = True
@@ -419,8 +383,11 @@ class WorkerPool:
                 return
             logger.warning("event=inference_process_restarted")
             self._metrics.worker_restarts.inc()
-            with suppress(OSError):
+            try:
                 self._make()
+            except OSError as problem:
+                logger.error("event=inference_process_not_started problem=%s", problem)
+                self._restart_later(0.0)
 
     def _show_size(self) -> None:
         self._metrics.workers.set(len(self._ready))
