@@ -161,5 +161,6 @@ def open_engine(
     manifest = bundle.manifest
     reader = Reader(manifest.task, manifest.labels, manifest.abstain_below)
     if pool is not None and manifest.engine != "linear":
-        return ProcessEngine(pool, bundle, reader, queue_texts, cache_texts)
+        max_tokens = manifest.max_tokens
+        return ProcessEngine(pool, bundle.path, max_tokens, reader, queue_texts, cache_texts)
     return ThreadEngine(open_models(bundle, threads), reader, queue_texts, cache_texts)

@@ -2,9 +2,8 @@
 waits for a thread that has Python's lock, and has no more to do with a text than to send it.
 """
 
-import time
+from pathlib import Path
 
-from edgeloop.bundle import Bundle
 from edgeloop.errors import EngineError, TextTooLong
 from edgeloop.models import open_begin
 from serve.jobs import Reader
@@ -14,22 +13,22 @@ from serve.worker_pool import WorkerPool
 
 
 class ProcessEngine(Queueing):
-    """The Engine of one bundle in a pool. A text counts as taken once it was sent. A cascade's
+    """The Engine of a model that a pool's processes run. A text counts as taken once it was sent. A cascade's
     linear first stage is asked here."""
 
     def __init__(
         self,
         pool: WorkerPool,
-        bundle: Bundle,
+        folder: Path,
+        max_tokens: int,
         reader: Reader,
         queue_texts: int,
         cache_texts: int = 0,
     ) -> None:
         """Raises EngineError where the model does not load."""
-        max_tokens = bundle.manifest.max_tokens
-        begin = open_begin(bundle.path, max_tokens)
+        begin = open_begin(folder, max_tokens)
         super().__init__(begin, reader, queue_texts, cache_texts, pool.size, pool.changed)
-        self.model = pool.open(bundle.path.absolute(), max_tokens)
+        self.model = pool.open(folder.absolute(), max_tokens)
         self._pool = pool
         self._sent = 0
         self._left = False

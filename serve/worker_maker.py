@@ -6,7 +6,11 @@ import subprocess
 from edgeloop.processes import module_command, module_environment
 
 CLOSE_SECONDS = 2.0
-ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ONE_THREAD = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 class WorkerMaker:

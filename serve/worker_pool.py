@@ -8,7 +8,6 @@ its texts go to another one, once: a text that ends two processes is told to hav
 
 import asyncio
 import logging
-import socket
 import threading
 import time
 from collections import deque
@@ -18,39 +17,36 @@ from typing import Protocol
 from edgeloop.errors import EngineError
 from serve.metrics import ServeMetrics
 from serve.queueing import Work
-from serve.receiver import Receiver, Watched
+from serve.receiver import Receiver
+from serve.restarts import Restarts
 from serve.worker_maker import WorkerMaker
 from serve.worker_messages import (
     Ask,
     Drop,
     Failed,
-    Frames,
     FromWorker,
-    Hello,
     Load,
     Loaded,
     Told,
     ToWorker,
     pack,
 )
+from serve.worker_process import Process
 
 logger = logging.getLogger(__name__)
 
-import os
-OUTSTANDING = int(os.environ.get('EDGE_OUT','2'))
+OUTSTANDING = 3
 READ_BYTES = 1 << 18
 LOAD_SECONDS = 60.0
-# Between the end of a process and its next start.
-FIRST_WAIT_SECONDS = 0.1
-LONGEST_WAIT_SECONDS = 30.0
-# A process that lived for so long was well.
-WELL_SECONDS = 60.0
 
 
 class Client(Protocol):
     """An engine, as the pool sees it; it is called with the pool's lock held."""
 
-    model: int
+    @property
+    def model(self) -> int:
+        """Its number in the pool."""
+        ...
 
     def oldest(self) -> float | None:
         """When the oldest text that waits was submitted; None without any."""
@@ -73,39 +69,7 @@ class Client(Protocol):
         ...
 
 
-class Process:
-    """One of them, as the server sees it. The pool's lock is held."""
-
-    def __init__(self, channel: socket.socket, receiver: Receiver, pool: "WorkerPool") -> None:
-        channel.setblocking(False)
-        self.pid = 0
-        self.sent: dict[int, tuple[Client, Work]] = {}
-        self.loading: set[int] = set()
-        self.started = time.monotonic()
-        self.frames = Frames(FromWorker)
-        self._unsent = b""
-        self._receiver = receiver
-        self.watched = Watched(channel, lambda: pool.read(self), lambda: pool.write(self))
-        receiver.watch(self.watched)
-
-    def send(self, data: bytes) -> None:
-        """What the socket does not take at once it gets later. Raises OSError."""
-        if self._unsent:
-            self._unsent += data
-            return
-        self._send(data)
-
-    def send_rest(self) -> None:
-        """The socket takes more. Raises OSError."""
-        self._send(self._unsent)
-
-    def _send(self, data: bytes) -> None:
-        try:
-            count = self.watched.channel.send(data)
-        except BlockingIOError:
-            count = 0
-        self._unsent = data[count:]
-        self._receiver.want_to_write(self.watched, bool(self._unsent))
+Sent = tuple[Client, Work]
 
 
 class WorkerPool:
@@ -117,8 +81,8 @@ class WorkerPool:
         self._maker = maker
         self._metrics = metrics
         self._receiver = Receiver()
-        self._processes: list[Process] = []
-        self._ready: list[Process] = []  # those that have every model
+        self._processes: list[Process[Sent]] = []
+        self._ready: list[Process[Sent]] = []  # those that have every model
         self._models: dict[int, Load] = {}
         self._trusted: set[int] = set()  # models that every process has had
         self._problems: dict[int, str] = {}
@@ -126,8 +90,7 @@ class WorkerPool:
         self._again: deque[tuple[Client, Work]] = deque()
         self._retried: set[Work] = set()
         self._number = 0
-        self._wait_seconds = FIRST_WAIT_SECONDS
-        self._timers: set[threading.Timer] = set()
+        self._restarts = Restarts(self._restart)
         self._closing = False
 
     def start(self) -> None:
@@ -149,8 +112,7 @@ class WorkerPool:
         """Let the processes end."""
         with self.changed:
             self._closing = True
-            for timer in self._timers:
-                timer.cancel()
+            self._restarts.cancel()
             processes, self._processes, self._ready = self._processes, [], []
         self._receiver.close()
         for process in processes:
@@ -184,6 +146,7 @@ class WorkerPool:
             self._trusted.discard(model)
             for process in list(self._processes):
                 process.loading.discard(model)
+                self._ready_if_whole(process)
                 self._say(process, Drop(model))
 
     def join(self, client: Client) -> None:
@@ -214,7 +177,7 @@ class WorkerPool:
             if len(process.sent) >= OUTSTANDING or not self._give(process):
                 return
 
-    def _give(self, process: Process) -> bool:
+    def _give(self, process: Process[Sent]) -> bool:
         """Send the next text; False where none waits."""
         taken = self._next()
         if taken is None:
@@ -244,7 +207,7 @@ class WorkerPool:
 
     # -- what a process says ---------------------------------------------------------------------
 
-    def read(self, process: Process) -> None:
+    def read(self, process: Process[Sent]) -> None:
         """There is something to read of it."""
         try:
             data = process.watched.channel.recv(READ_BYTES)
@@ -260,7 +223,7 @@ class WorkerPool:
                 self._take(process, message)
             self.dispatch()
 
-    def write(self, process: Process) -> None:
+    def write(self, process: Process[Sent]) -> None:
         """It can be sent more."""
         with self.changed:
             try:
@@ -268,7 +231,7 @@ class WorkerPool:
             except OSError:
                 self._ended(process)
 
-    def _take(self, process: Process, message: FromWorker) -> None:
+    def _take(self, process: Process[Sent], message: FromWorker) -> None:
         if isinstance(message, Told | Failed):
             client, work = process.sent.pop(message.number)
             self._retried.discard(work)
@@ -278,24 +241,24 @@ class WorkerPool:
         else:
             process.pid = message.pid
 
-    def _loaded(self, process: Process, message: Loaded) -> None:
+    def _loaded(self, process: Process[Sent], message: Loaded) -> None:
         if message.model not in process.loading:
             return  # dropped meanwhile
         process.loading.remove(message.model)
-        if message.problem is None:
-            self._ready_if_whole(process)
-        elif message.model in self._trusted:
+        if message.problem is not None and message.model in self._trusted:
             logger.error("event=inference_process_lacks_model problem=%s", message.problem)
             self._ended(process)
-        else:
+            return
+        if message.problem is not None:
             self._problems[message.model] = message.problem
+        self._ready_if_whole(process)
         self.changed.notify_all()
 
-    def _ready_if_whole(self, process: Process) -> None:
-        if process in self._processes and process not in self._ready:
-            if not process.loading & self._trusted:
-                self._ready.append(process)
-                self._show_size()
+    def _ready_if_whole(self, process: Process[Sent]) -> None:
+        known = process in self._processes and process not in self._ready
+        if known and not process.loading & self._trusted:
+            self._ready.append(process)
+            self._show_size()
 
     def _is_loaded(self, model: int) -> bool:
         if model in self._problems:
@@ -307,27 +270,27 @@ class WorkerPool:
 
     def _make(self) -> None:
         """Have one more process made, and load what is open. Raises OSError."""
-        process = Process(self._maker.make(), self._receiver, self)
+        process = Process[Sent](self._maker.make(), self._receiver, self.read, self.write)
         self._processes.append(process)
         for load in self._models.values():
             self._load(process, load)
         if not self._models:
             self._ready_if_whole(process)
 
-    def _load(self, process: Process, load: Load) -> None:
+    def _load(self, process: Process[Sent], load: Load) -> None:
         process.loading.add(load.model)
         self._say(process, load)
 
-    def _say(self, process: Process, message: ToWorker) -> None:
+    def _say(self, process: Process[Sent], message: ToWorker) -> None:
         self._send(process, pack(message))
 
-    def _send(self, process: Process, data: bytes) -> None:
+    def _send(self, process: Process[Sent], data: bytes) -> None:
         try:
             process.send(data)
         except OSError:
             self._ended(process)
 
-    def _ended(self, process: Process) -> None:
+    def _ended(self, process: Process[Sent]) -> None:
         """Give its texts to another, and start it again after a while."""
         if process not in self._processes:
             return
@@ -346,7 +309,7 @@ class WorkerPool:
         process.sent.clear()
         if not self._ready:
             self._leave_alone()
-        self._restart_later(time.monotonic() - process.started)
+        self._restarts.later(time.monotonic() - process.started)
         self.changed.notify_all()
         self.dispatch()
 
@@ -367,31 +330,22 @@ class WorkerPool:
         for client in list(self._clients):
             client.left_alone()
 
-    def _restart_later(self, lived_seconds: float) -> None:
-        if lived_seconds > WELL_SECONDS:
-            self._wait_seconds = FIRST_WAIT_SECONDS
-        timer = threading.Timer(self._wait_seconds, lambda: self._restart(timer))
-        timer.daemon = True
-        self._timers.add(timer)
-        timer.start()
-        self._wait_seconds = min(2.0 * self._wait_seconds, LONGEST_WAIT_SECONDS)
-
-    def _restart(self, timer: threading.Timer) -> None:
+    def _restart(self) -> None:
         with self.changed:
-            self._timers.discard(timer)
             if self._closing:
                 return
-            logger.warning("event=inference_process_restarted")
-            self._metrics.worker_restarts.inc()
             try:
                 self._make()
             except OSError as problem:
                 logger.error("event=inference_process_not_started problem=%s", problem)
-                self._restart_later(0.0)
+                self._restarts.later(0.0)
+                return
+            logger.warning("event=inference_process_restarted")
+            self._metrics.worker_restarts.inc()
 
     def _show_size(self) -> None:
         self._metrics.workers.set(len(self._ready))
 
 
-def _load_of(process: Process) -> int:
+def _load_of(process: Process[Sent]) -> int:
     return len(process.sent)
