@@ -13,8 +13,8 @@ from serve.worker_pool import WorkerPool
 
 
 class ProcessEngine(Queueing):
-    """The Engine of a model that a pool's processes run. A text counts as taken once it was sent. A cascade's
-    linear first stage is asked here."""
+    """The Engine of a model that a pool's processes run. A text counts as taken once it was sent;
+    a cascade's linear first stage is asked here."""
 
     def __init__(
         self,

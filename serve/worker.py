@@ -37,7 +37,7 @@ from serve.worker_messages import (
 
 logger = logging.getLogger(__name__)
 
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 14
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # The server ends its processes itself, when the last answer is there.
 NOT_FOR_US = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

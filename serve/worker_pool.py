@@ -36,7 +36,7 @@ from serve.worker_process import Process
 logger = logging.getLogger(__name__)
 
 OUTSTANDING = 3
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 14  # some answers; larger buffers cost more to get than to fill
 LOAD_SECONDS = 60.0
 
 
@@ -166,7 +166,7 @@ class WorkerPool:
 
     def pids(self) -> list[int]:
         """Of the processes that answer."""
-        return [process.pid for process in self._ready]
+        return [process.pid for process in self._ready if process.pid]
 
     # -- texts: the lock is held -----------------------------------------------------------------
 
@@ -232,6 +232,8 @@ class WorkerPool:
                 self._ended(process)
 
     def _take(self, process: Process[Sent], message: FromWorker) -> None:
+        if process not in self._processes:
+            return  # given up while it was read; its texts are another's
         if isinstance(message, Told | Failed):
             client, work = process.sent.pop(message.number)
             self._retried.discard(work)
