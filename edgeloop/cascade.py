@@ -73,15 +73,44 @@ CONFIDENCE: dict[str, Callable[[Floats], float]] = {
 }
 
 
-class CascadeModel:
-    """Thread-safe where its stages are."""
+# Makes the cascade's answer out of the second stage's.
+Finish = Callable[[Answered], Answered]
 
-    def __init__(self, first: Model, second: Model, settings: CascadeSettings) -> None:
-        self.first, self._second = first, second
+
+class FirstStage:
+    """The stage that is asked first, and what becomes of the second one's answers. Thread-safe
+    where the model is."""
+
+    def __init__(self, model: Model, settings: CascadeSettings) -> None:
+        self._model = model
         self._confidence = CONFIDENCE[settings.task]
         self._threshold = settings.threshold
         self._first_temperature = np.float32(settings.first_temperature)
         self._second_temperature = np.float32(settings.second_temperature)
+
+    def begin(self, text: TextInput, truncate: bool = True) -> Answered | Finish:
+        """Its answer where it is sure; else what makes one of the second stage's.
+
+        Raises TextTooLong where it would cut the text and `truncate` is false.
+        """
+        first = self._model.answer(text, truncate)
+        logits = first.output.logits / self._first_temperature
+        embedding = first.output.embedding
+        if self._confidence(logits) >= self._threshold:
+            return _told(first, logits, embedding, FIRST)
+        return partial(self._finish, embedding)
+
+    def _finish(self, embedding: Floats, second: Answered) -> Answered:
+        logits = second.output.logits / self._second_temperature
+        return _told(second, logits, embedding, SECOND)
+
+
+class CascadeModel:
+    """Thread-safe where its stages are."""
+
+    def __init__(self, first: Model, second: Model, settings: CascadeSettings) -> None:
+        self.first, self.second = first, second
+        self.begin = FirstStage(first, settings).begin
 
     def answer(self, text: TextInput, truncate: bool = True) -> Answered:
         """Tokens, unknown ones and truncation are those of the stage that answered; the embedding
@@ -90,24 +119,7 @@ class CascadeModel:
         Raises TextTooLong where that stage would cut the text and `truncate` is false.
         """
         begun = self.begin(text, truncate)
-        return begun if isinstance(begun, Answered) else begun()
-
-    def begin(self, text: TextInput, truncate: bool = True) -> Answered | Callable[[], Answered]:
-        """Ask the first stage alone: its answer where it is sure, else the way to the second's.
-
-        Raises TextTooLong where the first stage would cut the text and `truncate` is false.
-        """
-        first = self.first.answer(text, truncate)
-        logits = first.output.logits / self._first_temperature
-        embedding = first.output.embedding
-        if self._confidence(logits) >= self._threshold:
-            return _told(first, logits, embedding, FIRST)
-        return partial(self._finish, text, truncate, embedding)
-
-    def _finish(self, text: TextInput, truncate: bool, embedding: Floats) -> Answered:
-        second = self._second.answer(text, truncate)
-        logits = second.output.logits / self._second_temperature
-        return _told(second, logits, embedding, SECOND)
+        return begun if isinstance(begun, Answered) else begun(self.second.answer(text, truncate))
 
     def score(self, texts: Sequence[TextInput]) -> list[RowOutput]:
         """One text at a time."""

@@ -115,10 +115,13 @@ class Asking:
         job.future.add_done_callback(self._wake)
 
     def _wake(self, _: object) -> None:
-        """On an engine's thread."""
-        assert self._loop is not None
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._settle)
+        """On an engine's thread, or on the event loop."""
+        loop = self._loop
+        assert loop is not None
+        if asyncio._get_running_loop() is loop:
+            loop.call_soon(self._settle)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
         active, job = self._active, self._job

@@ -21,6 +21,7 @@ class ServerConfig(Section):
     """The whole document; docs/serve.md has a row for every key. `queue_texts`: texts that may wait
     for a thread; `cache_texts`: newest answers that are kept, with their texts, in memory;
     `autotune`: measure at the first start which threads answer most, unless --workers says it;
+    `processes`: run models in processes instead of threads, one per worker;
     `poll_seconds`: between two looks at the ledger or the watched folder; `drain_seconds`: how long
     a server that was told to stop still takes requests, so that whoever sends them sees that it is
     not ready; `request_timeout_seconds`: for a request to arrive whole, and for an answer to be
@@ -36,6 +37,7 @@ class ServerConfig(Section):
     queue_texts: PositiveInt = 512
     cache_texts: int = Field(0, ge=0)
     autotune: bool = True
+    processes: bool = False
     poll_seconds: float = Field(0.5, gt=0.0, le=3600.0)
     drain_seconds: float = Field(0.5, ge=0.0, le=600.0)
     request_timeout_seconds: float = Field(20.0, gt=0.0, le=3600.0)

@@ -1,45 +1,27 @@
-"""From texts to scores: one queue, K threads that run the model, one text per run.
+"""From texts to scores by K threads that run the model, one text per run.
 
-A text is scored alone, so that no answer depends on the company it came in (dynamic int8 takes
-one activation scale for the whole batch), and because batches in order of arrival lose more to
-padding than they win. How many threads there are, and whether they share a session, is measured
-(serve/autotune.py).
-
-What takes no longer than handing it to a thread is answered where the request is: by a linear
-model, by a cascade's linear first stage, from the cache. A text that is queued or being answered
-for another request is not answered twice.
+How many threads there are, and whether they share a session, is measured (serve/autotune.py).
+What becomes of a text before and after that is in serve/queueing.py; serve/process_engine.py runs
+the model in other processes.
 """
 
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Sequence
 from typing import Protocol
 
 from edgeloop.bundle import Bundle
-from edgeloop.errors import EngineError, TextTooLong
-from edgeloop.models import Model, begin_of
-from edgeloop.rows import TextInput
+from edgeloop.errors import EngineError
+from edgeloop.models import Model, begin_of, rest_of
 from edgeloop.runtime import Answered
 from serve.autotune import Threads, open_models
-from serve.jobs import Expired, Job, QueueFull, Reader, Scored, TooLong, Unhealthy
+from serve.jobs import Job, Reader
+from serve.process_engine import ProcessEngine
+from serve.queueing import Queueing, Work, waited_seconds
+from serve.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
-
-# Weight of the newest run in the smoothed inference time that waits are predicted from.
-SMOOTHING = 0.1
-# Of the time that a request has, how much it may be expected to wait: a machine that slows down
-# afterwards must not make liars of those who were told that they would be answered.
-SURE_SHARE = 0.7
-# A request of more texts leaves the event loop to others, however quick each of them is.
-QUICK_TEXTS = 8
-
-Key = tuple[TextInput, bool]
-# How a thread goes on with a text, by its own model.
-Finish = Callable[[Model], Answered]
 
 
 class Engine(Protocol):
@@ -55,11 +37,11 @@ class Engine(Protocol):
         ...
 
     def healthy(self) -> bool:
-        """False once a thread has died."""
+        """False once a thread has died, or while no process is left."""
         ...
 
     def queued_texts(self) -> int:
-        """How many texts wait for a thread."""
+        """How many texts wait to be taken."""
         ...
 
     def set_queue_texts(self, queue_texts: int) -> None:
@@ -71,45 +53,11 @@ class Engine(Protocol):
         ...
 
     def join(self, timeout_seconds: float) -> None:
-        """Wait for the threads after close()."""
+        """Wait for that after close()."""
         ...
 
 
-@dataclass(eq=False, slots=True)
-class Work:
-    """One text to be answered, and who wants the answer: jobs with the text's place in each."""
-
-    key: Key
-    finish: Finish
-    wanted: list[tuple[Job, int]] = field(default_factory=list)
-    taken: bool = False
-    dropped: bool = False
-
-
-class Cache:
-    """The newest answers by their texts. Not thread-safe: the engine's lock is held."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._kept: OrderedDict[Key, Scored] = OrderedDict()
-
-    def get(self, key: Key) -> Scored | None:
-        """The answer, which becomes the newest one."""
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-        return found
-
-    def put(self, key: Key, scored: Scored) -> None:
-        """Keep an answer; the oldest one goes where there are too many."""
-        if not self._limit:
-            return
-        self._kept[key] = scored
-        if len(self._kept) > self._limit:
-            self._kept.popitem(last=False)
-
-
-class ThreadEngine:
+class ThreadEngine(Queueing):
     """The Engine for a model in this process."""
 
     def __init__(
@@ -120,18 +68,8 @@ class ThreadEngine:
         cache_texts: int = 0,
     ) -> None:
         """`models`: one per thread, which may be the same one."""
-        self._begin = begin_of(models[0])
-        self._reader = reader
-        self._limit = queue_texts
-        self._cache = Cache(cache_texts)
-        self._queue: deque[Work] = deque()
-        self._queued = 0  # what is still wanted of the queue
-        self._works: dict[Key, Work] = {}  # queued or being answered
-        self._mean_seconds = 0.0
-        self._mean_gap_seconds = 0.0
-        self._answered_at, self._was_queued = 0.0, False
-        self._closing = False
-        self._changed = threading.Condition()
+        begin, workers = begin_of(models[0]), len(models)
+        super().__init__(begin, reader, queue_texts, cache_texts, workers, threading.Condition())
         self._dead: set[int] = set()  # threads, by their ident
         self._threads = [
             threading.Thread(target=self._work, args=(model,), name=f"engine-{i}", daemon=True)
@@ -140,43 +78,9 @@ class ThreadEngine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Answer at once, or queue, all texts of a job or none. Raises QueueFull, where the queue
-        has no room or would take longer than the job has time, and Unhealthy."""
-        job.submitted = time.monotonic()
-        begun = self._begin_all(job)
-        with self._changed:
-            if self._closing or len(self._dead) == len(self._threads):
-                raise Unhealthy("no inference thread is left; restart the server")
-            rest = [i for i in begun if not self._known(job, i)]
-            new = sum((job.texts[i], job.truncate) not in self._works for i in rest)
-            self._admit(job, new)
-            # RUNNING futures cannot be cancelled from outside: only the engine settles a job.
-            if not job.future.done():
-                job.future.set_running_or_notify_cancel()
-                for i in rest:
-                    self._enqueue(job, i, begun[i])
-                self._changed.notify(new)
-        job.settle()
-
-    def expire(self, job: Job) -> None:
-        """Fail the job with Expired if any of its texts is still queued."""
-        with self._changed:
-            if job.waiting():
-                self._fail(job, Expired())
-
     def healthy(self) -> bool:
         """False once a thread has died."""
         return not self._dead
-
-    def queued_texts(self) -> int:
-        """How many texts wait for a thread."""
-        return self._queued
-
-    def set_queue_texts(self, queue_texts: int) -> None:
-        """How many texts may wait from now on."""
-        with self._changed:
-            self._limit = queue_texts
 
     def close(self) -> None:
         """Stop after the last queued job; returns at once."""
@@ -190,58 +94,11 @@ class ThreadEngine:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 
-    # -- admission: on the thread that asks ------------------------------------------------------
+    def _can_answer(self) -> bool:
+        return len(self._dead) < len(self._threads)
 
-    def _begin_all(self, job: Job) -> dict[int, Finish]:
-        """Answer what is quick; of the other texts, how a thread goes on with them."""
-        if self._begin is None or len(job.texts) > QUICK_TEXTS:
-            return {i: partial(_ask, text, job.truncate) for i, text in enumerate(job.texts)}
-        rest: dict[int, Finish] = {}
-        for i, text in enumerate(job.texts):
-            started = time.monotonic()
-            try:
-                begun = self._begin(text, job.truncate)
-                if isinstance(begun, Answered):
-                    job.scores[i] = self._scored(text, begun, 0.0, time.monotonic() - started)
-                else:
-                    rest[i] = partial(_go_on, begun)
-            except Exception as problem:
-                job.future.set_exception(_told(problem, i))
-                return {}
-        return rest
-
-    def _known(self, job: Job, index: int) -> bool:
-        """Is the answer in the cache? Then the job has it."""
-        if not job.may_cache:
-            return False
-        found = self._cache.get((job.texts[index], job.truncate))
-        if found is not None:
-            job.scores[index] = replace(found, queue_seconds=0.0, inference_seconds=0.0)
-        return found is not None
-
-    def _admit(self, job: Job, new: int) -> None:
-        """Raises QueueFull. The lock is held."""
-        wait_seconds = self._queued * self._seconds_per_text()
-        left_seconds = job.deadline - job.submitted
-        too_late = self._queued > 0 and wait_seconds > SURE_SHARE * left_seconds
-        if new and (self._queued + new > self._limit or too_late):
-            raise QueueFull(wait_seconds)
-
-    def _seconds_per_text(self) -> float:
-        """At which the queue becomes shorter: as it was seen to, where that is slower than the
-        threads would be by themselves. Under overload they wait for the event loop as well."""
-        return max(self._mean_seconds / len(self._threads), self._mean_gap_seconds)
-
-    def _enqueue(self, job: Job, index: int, finish: Finish) -> None:
-        """The lock is held."""
-        key = (job.texts[index], job.truncate)
-        work = self._works.get(key)
-        if work is None:
-            work = self._works[key] = Work(key, finish)
-            self._queue.append(work)
-            self._queued += 1
-        work.wanted.append((job, index))
-        job.queued += not work.taken
+    def _queued_more(self, texts: int) -> None:
+        self._changed.notify(texts)
 
     # -- answering: on the threads ---------------------------------------------------------------
 
@@ -253,39 +110,25 @@ class ThreadEngine:
             logger.exception("event=inference_thread_died")
             with self._changed:
                 self._dead.add(threading.get_ident())
-                if len(self._dead) == len(self._threads):
-                    for work in list(self._queue):
-                        self._fail_all(work, EngineError("every inference thread has died"))
+                if not self._can_answer():
+                    self._fail_queued(EngineError("every inference thread has died"))
 
     def _take(self) -> Work | None:
         """The next text that is still wanted; None when the engine is closed and empty."""
         with self._changed:
-            while True:
-                while not self._queue:
-                    if self._closing:
-                        return None
-                    self._changed.wait()
-                work = self._queue.popleft()
-                now = time.monotonic()
-                for job, _ in list(work.wanted):
-                    if now >= job.deadline:
-                        self._fail(job, Expired())
-                if work.dropped:
-                    continue
-                self._queued -= 1
-                work.taken = True
-                for job, _ in work.wanted:
-                    job.queued -= 1
-                return work
+            while (work := self._next()) is None:
+                if self._closing:
+                    return None
+                self._changed.wait()
+            return work
 
     def _answer(self, work: Work, model: Model) -> None:
         started = time.monotonic()
-        first, _ = work.wanted[0]
-        waited_seconds = max(0.0, started - first.submitted)
+        queue_seconds = waited_seconds(work, started)
         try:
-            answered = work.finish(model)
+            answered = _ask(model, work)
             took_seconds = time.monotonic() - started
-            scored = self._scored(work.key[0], answered, waited_seconds, took_seconds)
+            scored = self._scored(work.key[0], answered, queue_seconds, took_seconds)
         except BaseException as problem:
             with self._changed:
                 if not isinstance(problem, Exception):
@@ -296,89 +139,28 @@ class ThreadEngine:
                 raise
             return
         with self._changed:
-            self._mean_seconds += SMOOTHING * (took_seconds - self._mean_seconds)
-            self._see_gap()
-            self._works.pop(work.key, None)
-            self._cache.put(work.key, scored)
-            for job, index in work.wanted:
-                job.scores[index] = scored if job is first else _for(job, scored, started)
-                job.settle()
-
-    def _see_gap(self) -> None:
-        """Time from answer to answer, of those behind which others waited. The lock is held."""
-        now = time.monotonic()
-        if self._was_queued:
-            gap = now - self._answered_at
-            self._mean_gap_seconds += SMOOTHING * (gap - self._mean_gap_seconds)
-        else:
-            self._mean_gap_seconds *= 1.0 - SMOOTHING
-        self._answered_at, self._was_queued = now, self._queued > 0
-
-    def _scored(
-        self, text: TextInput, answered: Answered, queue_seconds: float, inference_seconds: float
-    ) -> Scored:
-        answer, probabilities, abstained = self._reader.read(answered.output)
-        return Scored(
-            text=text,
-            tokens=answered.tokens,
-            output=answered.output,
-            answer=answer,
-            probabilities=probabilities,
-            abstained=abstained,
-            queue_seconds=queue_seconds,
-            inference_seconds=inference_seconds,
-            stage=answered.stage,
-            unknown_tokens=answered.unknown_tokens,
-        )
-
-    # -- failing: the lock is held ---------------------------------------------------------------
-
-    def _fail_all(self, work: Work, problem: BaseException) -> None:
-        """Settle every job that wants the text."""
-        for job, index in list(work.wanted):
-            self._fail(job, _told(problem, index))
-        self._works.pop(work.key, None)
-
-    def _fail(self, job: Job, problem: Exception) -> None:
-        """Settle a job, and drop what nobody else wants of the queue."""
-        if not job.future.done():
-            job.future.set_exception(problem)
-        for text in job.texts:
-            work = self._works.get((text, job.truncate))
-            if work is None or work.taken:
-                continue
-            work.wanted = [(other, i) for other, i in work.wanted if other is not job]
-            if not work.wanted:
-                work.dropped = True
-                self._queued -= 1
-                del self._works[work.key]
-        job.queued = 0
+            self._answered(work, scored, started)
 
 
-def _for(job: Job, scored: Scored, started: float) -> Scored:
-    """The answer that another job's text got, as this job waited for it."""
-    return replace(scored, queue_seconds=max(0.0, started - job.submitted))
-
-
-def _told(problem: BaseException, index: int) -> Exception:
-    """What the job at whose place `index` it happened is told."""
-    if isinstance(problem, TextTooLong):
-        return TooLong(index)
-    return problem if isinstance(problem, Exception) else EngineError("died")
-
-
-def _ask(text: TextInput, truncate: bool, model: Model) -> Answered:
-    return model.answer(text, truncate)
-
-
-def _go_on(begun: Callable[[], Answered], _: Model) -> Answered:
-    return begun()
+def _ask(model: Model, work: Work) -> Answered:
+    text, truncate = work.key
+    if work.finish is None:
+        return model.answer(text, truncate)
+    return work.finish(rest_of(model).answer(text, truncate))
 
 
 def open_engine(
-    bundle: Bundle, threads: Threads, queue_texts: int, cache_texts: int = 0
-) -> ThreadEngine:
-    """Load a bundle's model. Raises EngineError where it does not load."""
+    bundle: Bundle,
+    threads: Threads,
+    queue_texts: int,
+    cache_texts: int = 0,
+    pool: WorkerPool | None = None,
+) -> Engine:
+    """Load a bundle's model: into the pool's processes, where there is one and the model is not
+    answered on the event loop anyway. Raises EngineError where it does not load."""
     manifest = bundle.manifest
     reader = Reader(manifest.task, manifest.labels, manifest.abstain_below)
+    if pool is not None and manifest.engine != "linear":
+        max_tokens = manifest.max_tokens
+        return ProcessEngine(pool, bundle.path, max_tokens, reader, queue_texts, cache_texts)
     return ThreadEngine(open_models(bundle, threads), reader, queue_texts, cache_texts)

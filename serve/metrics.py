@@ -187,6 +187,18 @@ class ServeMetrics:
             ("model", "variant"),
             registry=registry,
         )
+        self._workers = Gauge(
+            metric_name("worker_processes"),
+            "Inference processes that answer; 0 where threads do",
+            ("model",),
+            registry=registry,
+        )
+        self._worker_restarts = Counter(
+            metric_name("worker_restarts", total=True),
+            "Inference processes that ended and were started again",
+            ("model",),
+            registry=registry,
+        )
         self._swaps = Counter(
             metric_name("swaps", total=True),
             "Attempts to swap the bundle: ok, or the step that failed",
@@ -240,6 +252,8 @@ class ServeMetrics:
             self._rollbacks.labels(self.model, reason)
         for reason in CAPTURE_DROPS:
             self._capture_dropped.labels(self.model, reason)
+        self.workers = self._workers.labels(self.model)
+        self.worker_restarts = self._worker_restarts.labels(self.model)
         self.captured = self._captured.labels(self.model)
         self.inflight = self._inflight.labels(self.model)
         self.labels_stored = self._labels.labels(self.model, FEEDBACK)

@@ -29,7 +29,7 @@ from serve.config import ServerConfig
 from serve.console.page import Console
 from serve.cores import default_workers
 from serve.follow import deployed_now
-from serve.lifecycle import Lifecycle, activate_first, remembered_bundle
+from serve.lifecycle import Lifecycle, Loop, activate_first, remembered_bundle
 from serve.lifecycle_config import Admin
 from serve.listener import bind, listen, url
 from serve.metrics import ServeMetrics
@@ -39,6 +39,8 @@ from serve.reload import Reloader
 from serve.slot import Activator, Slot, verify_bundle
 from serve.state import StateFolder
 from serve.watches import watches
+from serve.worker_maker import WorkerMaker
+from serve.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -108,13 +110,17 @@ def run_server(settings: ServerSettings) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = settings.config
     secrets = read_secrets(config)
-    with bind(settings.host, settings.port) as listener, _bind_admin(config.admin) as admin:
+    with (
+        bind(settings.host, settings.port) as listener,
+        _bind_admin(config.admin) as admin,
+        _maker(config) as maker,
+    ):
         served = _served(settings)
         state = None if config.state is None else StateFolder(config.state, config.state_seconds)
         remembered = _remembered(settings, state)
         bundle = remembered or _first_bundle(settings, served)
         metrics = ServeMetrics(_registry(), bundle.manifest.name)
-        activator = _activator(settings, metrics, state, bundle)
+        activator = _activator(settings, metrics, state, bundle, maker)
         named = (lambda: _first_bundle(settings, served)) if remembered else None
         active = activate_first(activator, bundle, named)
         reloader = Reloader(config, settings.config_path)
@@ -140,12 +146,17 @@ def run_server(settings: ServerSettings) -> int:
         )
         _take_changes(reloader, app, server)
         beside = Beside(
-            [*lifecycle.loops(), *watches(lifecycle.slot, metrics, reloader, settings.ledger)],
+            [
+                *_loops(lifecycle, activator.pool),
+                *watches(lifecycle.slot, metrics, reloader, settings.ledger),
+            ],
             reloader.reload,
             None if admin is None else (lifecycle.admin_app(config, protection.guard), admin),
         )
         server.run_until_stopped(beside)
         lifecycle.close(JOIN_SECONDS)
+        if activator.pool is not None:
+            activator.pool.close()
         protection.close()
     logger.info("event=stopped model=%s", metrics.model)
     return 0
@@ -165,6 +176,16 @@ def _app(
         config.access_log,
         Console(lifecycle.deployments) if config.console else None,
     )
+
+
+def _maker(config: ServerConfig) -> AbstractContextManager[WorkerMaker | None]:
+    """First of all, and beside what follows: it takes as long to start as all of that."""
+    return WorkerMaker() if config.processes else nullcontext()
+
+
+def _loops(lifecycle: Lifecycle, pool: WorkerPool | None) -> list[Loop]:
+    """What runs on the event loop beside the server."""
+    return lifecycle.loops() if pool is None else [pool.read_on_loop, *lifecycle.loops()]
 
 
 def _bind_admin(admin: Admin | None) -> AbstractContextManager[socket.socket | None]:
@@ -212,9 +233,17 @@ def _registry() -> CollectorRegistry:
 
 
 def _activator(
-    settings: ServerSettings, metrics: ServeMetrics, state: StateFolder | None, bundle: Bundle
+    settings: ServerSettings,
+    metrics: ServeMetrics,
+    state: StateFolder | None,
+    bundle: Bundle,
+    maker: WorkerMaker | None,
 ) -> Activator:
     threads = _threads(settings, bundle)
+    pool = None
+    if maker is not None:
+        pool = WorkerPool(threads.layout.workers, maker, metrics)
+        pool.start()
     logger.info("event=starting model=%s workers=%d", metrics.model, threads.layout.workers)
     return Activator(
         settings.make_observer,
@@ -224,6 +253,7 @@ def _activator(
         settings.config.queue_texts,
         settings.config.cache_texts,
         state,
+        pool,
     )
 
 
@@ -233,6 +263,7 @@ def _threads(settings: ServerSettings, bundle: Bundle) -> Threads:
     if (
         settings.workers is not None
         or settings.tuned is None
+        or settings.config.processes
         or not settings.config.autotune
         or not can_tune(bundle, cores)
     ):

@@ -31,6 +31,7 @@ from serve.replay import check_latency, replay_golden
 from serve.state import StateFolder
 from serve.trial import Trial
 from serve.wire import header
+from serve.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +182,8 @@ def client_key(scope: Scope, body: bytes) -> bytes:
 
 @dataclass
 class Activator:
-    """Makes deployments from bundle folders."""
+    """Makes deployments from bundle folders. `pool`: the processes that run their models, where
+    the server's own threads do not."""
 
     make_observer: Callable[[Bundle], Observer]
     on_verdict: Callable[[Verdict], None]
@@ -190,6 +192,7 @@ class Activator:
     queue_texts: int
     cache_texts: int = 0
     state: StateFolder | None = None
+    pool: WorkerPool | None = None
 
     def activate(self, bundle: Bundle, judge_latency: bool = False) -> Active:
         """Load a verified bundle aside, and replay its golden rows on every thread; with
@@ -199,7 +202,9 @@ class Activator:
         """
         started = time.monotonic()
         try:
-            engine = open_engine(bundle, self.threads, self.queue_texts, self.cache_texts)
+            engine = open_engine(
+                bundle, self.threads, self.queue_texts, self.cache_texts, self.pool
+            )
         except Exception as problem:
             raise ActivationError("load", f"{bundle.path}: {problem}") from problem
         try:

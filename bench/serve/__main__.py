@@ -9,7 +9,16 @@ from typing import Any
 
 from bench.compress.parts import Setting as Compressed
 from bench.report import finish, read_options, run_parts, table
-from bench.serve.parts import CASCADE, CONNECTIONS, OURS, PARTS, Setting
+from bench.serve.parts import (
+    BY_PROCESSES,
+    CASCADE,
+    CASCADE_BY_PROCESSES,
+    CONNECTIONS,
+    OURS,
+    OWN,
+    PARTS,
+    Setting,
+)
 
 PACKAGES = ("onnxruntime", "tokenizers", "uvicorn", "uvloop", "msgspec")
 MEGABYTE = 1_000_000
@@ -53,19 +62,35 @@ def _ratios(http: dict[str, Any]) -> dict[str, Any]:
     if not http:
         return dict.fromkeys(keys)
     own, peers = http["sides"][OURS], _peers(http)
-    rps = min(own["8"]["rps"], own["32"]["rps"])
     best = max(peers, key=lambda name: peers[name]["8"]["rps"], default=None)
     return {
         "ceiling_rps": http["ceiling_rps"],
         "http_rps": {c: own[str(c)]["rps"] for c in CONNECTIONS},
-        "http_ceiling_ratio": rps / http["ceiling_rps"],
+        "http_ceiling_ratio": _of_ceiling(http, OURS),
         "best_peer": best,
-        "best_peer_ratio": min((_over_best(http, OURS, c) for c in ("8", "32")), default=None),
+        "best_peer_ratio": _over_best_loaded(http, OURS),
         "best_peer_ratio_single": _over_best(http, OURS, "1"),
-        "cascade_best_peer_ratio": min(_over_best(http, CASCADE, c) for c in ("8", "32")),
+        "cascade_best_peer_ratio": _over_best_loaded(http, CASCADE),
+        "processes": {
+            "http_ceiling_ratio": _of_ceiling(http, BY_PROCESSES),
+            "best_peer_ratio": _over_best_loaded(http, BY_PROCESSES),
+            "best_peer_ratio_single": _over_best(http, BY_PROCESSES, "1"),
+            "cascade_best_peer_ratio": _over_best_loaded(http, CASCADE_BY_PROCESSES),
+        },
         "cold_start_seconds": own["cold_start_seconds"],
         "rss_mb": _megabytes(own["rss_bytes"]),
     }
+
+
+def _of_ceiling(http: dict[str, Any], name: str) -> float:
+    """Requests per second at 8 or 32, whichever are fewer, over the ceiling."""
+    side = http["sides"][name]
+    return float(min(side["8"]["rps"], side["32"]["rps"]) / http["ceiling_rps"])
+
+
+def _over_best_loaded(http: dict[str, Any], name: str) -> float:
+    """At 8 or 32, whichever is less."""
+    return min(_over_best(http, name, connections) for connections in ("8", "32"))
 
 
 def _over_best(http: dict[str, Any], name: str, connections: str) -> float:
@@ -76,7 +101,7 @@ def _over_best(http: dict[str, Any], name: str, connections: str) -> float:
 
 def _peers(http: dict[str, Any]) -> dict[str, Any]:
     sides: dict[str, Any] = http.get("sides", {})
-    return {name: side for name, side in sides.items() if name not in (OURS, CASCADE)}
+    return {name: side for name, side in sides.items() if name not in OWN}
 
 
 def _ratio(found: dict[str, Any], over: str, under: str) -> float | None:
@@ -97,15 +122,16 @@ def _http(found: dict[str, Any]) -> str:
             ),
             f"{s['8']['cpu_ms']:.2f}",
             f"{s['rss_bytes'] / MEGABYTE:.0f}",
+            f"{s['pss_bytes'] / MEGABYTE:.0f}",
             f"{s['cold_start_seconds']:.2f}",
             s["errors"],
         )
         for name, s in found["sides"].items()
     ]
-    rows += [(name, why, *[""] * 6) for name, why in found["problems"].items()]
+    rows += [(name, why, *[""] * 7) for name, why in found["problems"].items()]
     head = (
         *("server", *(f"at {c}: requests/s (p50 / p99 ms)" for c in CONNECTIONS)),
-        *("CPU ms per request at 8", "RSS MB", "cold start s", "errors"),
+        *("CPU ms per request at 8", "RSS MB", "PSS MB", "cold start s", "errors"),
     )
     return (
         "## One text per request, the same int8 model\n\nThe ceiling, two sessions of one thread "

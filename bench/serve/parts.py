@@ -23,6 +23,9 @@ CORES = 2
 WARM_SECONDS = 1.0
 OURS = "edgeloop"
 CASCADE = "edgeloop, cascade"
+BY_PROCESSES = "edgeloop, processes"
+CASCADE_BY_PROCESSES = "edgeloop, cascade, processes"
+OWN = (OURS, CASCADE, BY_PROCESSES, CASCADE_BY_PROCESSES)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class Setting:
         """A request a line."""
         return write_bodies(self.texts(), self.home / f"{shape}.jsonl", shape)
 
+    def processes(self) -> Path:
+        """The serve.yaml whose models run in processes of their own."""
+        path = self.home / "processes.yaml"
+        path.write_text("processes: true\n", encoding="utf-8")
+        return path
+
     def lines(self) -> list[bytes]:
         """The bodies themselves."""
         return self.bodies().read_bytes().splitlines()
@@ -77,9 +86,12 @@ def http(setting: Setting) -> dict[str, Any]:
     """Every server under every load, in turns with the ceiling: requests per second (median over
     rounds), latency, memory and CPU."""
     int8, cascade = setting.served("int8"), setting.served("cascade")
+    by_processes = ours("--config", str(setting.processes()))
     sides: dict[str, tuple[Peer, Path]] = {
         OURS: (ours(), int8.folder),
+        BY_PROCESSES: (by_processes, int8.folder),
         CASCADE: (ours(), cascade.folder),
+        CASCADE_BY_PROCESSES: (by_processes, cascade.folder),
     }
     sides |= {name: (peer, int8.folder) for name, peer in PEERS.items() if problem(peer) is None}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
@@ -118,6 +130,7 @@ def _loads(setting: Setting, peer: Peer, folder: Path) -> dict[str, Any]:
             cpu_ms = 1000.0 * (server.cpu_seconds() - before) / (cell.rps * setting.seconds)
             cells[str(connections)] = {**vars(cell), "cpu_ms": cpu_ms}
         cells["rss_bytes"] = server.rss_bytes()
+        cells["pss_bytes"] = server.pss_bytes()
         cells["cold_start_seconds"] = server.cold_start_seconds
     return cells
 
@@ -134,6 +147,7 @@ def _medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         **cells,
         "errors": sum(found[str(c)]["errors"] for found in rounds for c in CONNECTIONS),
         "rss_bytes": median(lambda found: found["rss_bytes"]),
+        "pss_bytes": median(lambda found: found["pss_bytes"]),
         "cold_start_seconds": median(lambda found: found["cold_start_seconds"]),
     }
 

@@ -16,8 +16,9 @@ from edgeloop.models import open_model
 from edgeloop.rows import TextInput
 from edgeloop.runtime import Answered, RowOutput
 from edgeloop.tasks import Answer
-from serve.engine import QUICK_TEXTS, ThreadEngine
+from serve.engine import ThreadEngine
 from serve.jobs import Expired, Job, QueueFull, Reader, TooLong, Unhealthy
+from serve.queueing import QUICK_TEXTS
 from tests import stages, tiny
 
 WAIT_SECONDS = 10.0
