@@ -54,7 +54,8 @@ from_worker = st.one_of(
 
 def read(kind: object, data: bytes, sizes: list[int]) -> list[object]:
     """What comes out of the data in pieces of these sizes, in turns."""
-    frames, found, turn = Frames(kind), [], 0
+    frames, turn = Frames(kind), 0
+    found: list[object] = []
     while data:
         size = sizes[turn % len(sizes)]
         found += frames.read(data[:size])
