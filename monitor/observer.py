@@ -242,14 +242,6 @@ class DriftObserver:
             evidence_ratios={ERRORS: errors.log_evidence / errors.threshold},
         )
 
-    def accuracy_upper_bound(self) -> float | None:
-        """Of the labelled accuracy; None without labels. See AccuracyWatch.upper_bound."""
-        return None if self._accuracy is None else self._accuracy.upper_bound()
-
-    def is_estimate_below_floor(self) -> bool:
-        """See AccuracyWatch.is_estimate_below_floor."""
-        return self._accuracy is not None and self._accuracy.is_estimate_below_floor()
-
     def status(self) -> ObserverStatus:
         """A snapshot for /metrics and /drift. Of any thread."""
         detector, fitted = self._detector, self._detector.fitted

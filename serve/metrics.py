@@ -94,6 +94,7 @@ class ServeMetrics:
         self.model = model
         self._define_http(registry)
         self._define_model(registry)
+        self._define_lifecycle(registry)
         self.trials = TrialMetrics(registry, model, (CANARY, SHADOW))
         self._define_monitor(registry)
         self._define_capture(registry)
@@ -187,6 +188,8 @@ class ServeMetrics:
             ("model", "variant"),
             registry=registry,
         )
+
+    def _define_lifecycle(self, registry: CollectorRegistry) -> None:
         self._workers = Gauge(
             metric_name("worker_processes"),
             "Inference processes that answer; 0 where threads do",

@@ -136,24 +136,18 @@ def run_server(settings: ServerSettings) -> int:
         if admin is not None:
             listen(admin)
         app = _app(settings, metrics, lifecycle, protection)
-        server = EdgeServer(
-            app,
-            listener,
-            config.drain_seconds,
-            _on_started(settings, listener, admin),
-            protection.limits,
-            None if protection.tls is None else protection.tls.context,
-        )
+        started = _on_started(settings, listener, admin)
+        tls = None if protection.tls is None else protection.tls.context
+        server = EdgeServer(app, listener, config.drain_seconds, started, protection.limits, tls)
         _take_changes(reloader, app, server)
-        beside = Beside(
-            [
-                *_loops(lifecycle, activator.pool),
-                *watches(lifecycle.slot, metrics, reloader, settings.ledger),
-            ],
-            reloader.reload,
-            None if admin is None else (lifecycle.admin_app(config, protection.guard), admin),
+        loops = [
+            *_loops(lifecycle, activator.pool),
+            *watches(lifecycle.slot, metrics, reloader, settings.ledger),
+        ]
+        admin_app = (
+            None if admin is None else (lifecycle.admin_app(config, protection.guard), admin)
         )
-        server.run_until_stopped(beside)
+        server.run_until_stopped(Beside(loops, reloader.reload, admin_app))
         lifecycle.close(JOIN_SECONDS)
         if activator.pool is not None:
             activator.pool.close()

@@ -286,6 +286,12 @@ def test_promtool_finds_nothing_to_say_about_the_metrics(bundle: Bundle) -> None
 # -- accuracy --------------------------------------------------------------------------------------
 
 
+def upper_bound(observer: DriftObserver) -> float | None:
+    accuracy = observer.status().accuracy
+    labelled = None if accuracy is None else accuracy.labelled
+    return None if labelled is None else labelled.upper
+
+
 def labels_of(bundle: Bundle, count: int, wrong: bool = False) -> list[Labelled]:
     seen = observations(bundle, ordinary(count))
     return [
@@ -314,23 +320,23 @@ def test_traffic_and_labels_become_figures_of_the_accuracy(bundle: Bundle) -> No
     assert value("labelled_accuracy_ratio", bound="estimate") == 1.0
     assert 0.8 < value("labelled_accuracy_ratio", bound="lower") < 1.0
     assert value("accuracy_floor_ratio") == 0.85
-    assert observer.accuracy_upper_bound() == 1.0
+    assert upper_bound(observer) == 1.0
     assert 0.0 < value("drift_evidence_ratio", detector="errors", slice="all") < 0.6
-    assert not observer.is_estimate_below_floor()
+    assert not accuracy.estimate_below_floor
 
 
 def test_labels_that_show_errors_raise_one_verdict_and_pull_the_bound_below_the_floor(
     bundle: Bundle,
 ) -> None:
     observer = DriftObserver(bundle)
-    assert observer.accuracy_upper_bound() is None
+    assert upper_bound(observer) is None
     found = [observer.label(labelled) for labelled in labels_of(bundle, 60, wrong=True)]
     (verdict,) = [one for one in found if one is not None]
     assert verdict.detector == "errors"
     assert verdict.log_evidence >= verdict.threshold
     assert verdict.bundle_digest == bundle.digest
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
-    bound = observer.accuracy_upper_bound()
+    bound = upper_bound(observer)
     assert bound is not None
     assert bound < 0.2
     again = DriftObserver(bundle)
@@ -344,7 +350,6 @@ def test_a_model_of_vectors_takes_labels_for_nothing(tmp_path: Path) -> None:
     observer = DriftObserver(embedder)
     assert observer.label(Labelled("a", 1, np.ones(1), False)) is None
     assert observer.status().accuracy is None
-    assert observer.accuracy_upper_bound() is None
-    assert not observer.is_estimate_below_floor()
+    assert upper_bound(observer) is None
     again = DriftObserver(embedder)
     again.restore(observer.state())
